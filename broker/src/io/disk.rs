@@ -1,0 +1,86 @@
+//! Files and folders behind a trait, so that the WAL and the logs run on a simulated disk in tests.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It must exist; read only.
+    Read,
+    /// It must exist; read and write.
+    Write,
+    /// Read and write; made, empty, when it does not exist.
+    Create,
+    /// Read and write; it must not exist.
+    CreateNew,
+}
+
+/// One entry of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name in its folder.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+}
+
+/// A file system. Paths are those that the configuration gives, absolute or relative.
+///
+/// What is written or renamed survives a power loss only after `sync_data`/`sync_all` of the file and, for a
+/// new, renamed or removed name, `sync_dir` of its folder.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Makes a folder and those above it.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Renames, replacing what `to` named.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder with all that is in it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a folder, in no particular order.
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Whether something has this name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that can still be written below `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Locks a file against other processes until the returned guard is dropped; `WouldBlock` when another holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// An open file. Every call names its position: no cursor is shared.
+pub trait DiskFile: Send + Sync {
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it holds nothing.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reads at most `buffer.len()` bytes; 0 at the end.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all of `parts`, back to back.
+    fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Cuts or extends (with zeros).
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    /// Makes the contents durable (fdatasync).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes the contents and the metadata durable (fsync).
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Reads exactly `buffer.len()` bytes; `UnexpectedEof` when the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.read_at(&mut buffer[done..], position + done as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+}

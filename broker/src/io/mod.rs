@@ -1,0 +1,4 @@
+//! The seam to the world: disk and clock, real or simulated.
+
+pub mod clock;
+pub mod disk;

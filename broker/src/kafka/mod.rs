@@ -1,0 +1,45 @@
+//! The Kafka front: sockets, framing, one file per API under `api/`, the codec under `wire/`.
+
+pub mod api;
+pub mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::ids::NodeId;
+use crate::io::clock::Clock;
+use crate::log::LogStore;
+use crate::metadata::MetadataPlane;
+use crate::stream::Partitions;
+use crate::wal::GroupCommitWal;
+
+/// What the API handlers work with: the services of this node.
+pub struct Broker {
+    /// This node.
+    pub node: NodeId,
+    /// The metadata plane.
+    pub metadata: Arc<dyn MetadataPlane>,
+    /// This node's replicas.
+    pub partitions: Arc<Partitions>,
+    /// This node's logs.
+    pub logs: Arc<LogStore>,
+    /// The message WAL, for admission.
+    pub wal: Arc<GroupCommitWal>,
+    /// Static and dynamic settings.
+    pub settings: Arc<Settings>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One request's surroundings.
+pub struct RequestContext {
+    /// This node's services.
+    pub broker: Arc<Broker>,
+    /// The API version of the request.
+    pub version: i16,
+    /// `client.id`, empty when absent.
+    pub client_id: wire::StrBytes,
+    /// Who asks.
+    pub peer: SocketAddr,
+}

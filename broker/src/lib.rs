@@ -1,0 +1,13 @@
+//! The Chronik broker: a Kafka-compatible server with two planes, Raft for metadata and WAL streaming for messages.
+//!
+//! Arrows point down only: `kafka, coordinator, admin, http → stream, metadata → log, raft → wal, io`.
+//! `docs/overview.md` tells where things live.
+
+pub mod config;
+pub mod ids;
+pub mod io;
+pub mod kafka;
+pub mod log;
+pub mod metadata;
+pub mod stream;
+pub mod wal;

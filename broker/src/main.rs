@@ -1,0 +1,3 @@
+//! The `chronik` command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the tests share: starting, killing and talking to real `chronik` processes.
