@@ -1,0 +1,35 @@
+# Every target has one line of help: `make help`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+JOBS ?= 2
+CARGO := cargo
+
+.PHONY: help run build test lint bench fuzz docs
+
+help: ## this help
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+run: ## build and start a broker on localhost:9092, data in ./data; Ctrl-C stops it cleanly
+	$(CARGO) run --release -j$(JOBS) -p chronik-broker --bin chronik -- start
+
+build: ## build the broker and the operator for release
+	$(CARGO) build --release -j$(JOBS) --bins
+
+test: ## every test that needs no Kubernetes: unit, property, real processes, real clients
+	$(CARGO) build -j$(JOBS) --workspace --bins
+	$(CARGO) test -j$(JOBS) --workspace
+	tests/clients/run
+
+lint: ## format, clippy, dependency licences and bans, unused dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy -j$(JOBS) --workspace --all-targets -- -D warnings
+	tests/lint
+
+fuzz: ## every fuzz target for SECONDS (default 60) from the kept corpus; needs clang
+	broker/fuzz/run $(SECONDS_EACH)
+
+bench: build ## side by side with Apache Kafka; needs CHRONIK_PEER
+	tests/bench/run
+
+docs: ## write the generated reference pages anew
+	UPDATE_DOCS=1 $(CARGO) test -j$(JOBS) -p chronik-broker --lib docs_
