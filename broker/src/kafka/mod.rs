@@ -1,6 +1,7 @@
 //! The Kafka front: sockets, framing, one file per API under `api/`, the codec under `wire/`.
 
 pub mod api;
+pub mod service;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -36,9 +37,11 @@ pub struct Broker {
 pub struct RequestContext {
     /// This node's services.
     pub broker: Arc<Broker>,
+    /// The API of the request.
+    pub api: &'static api::Api,
     /// The API version of the request.
     pub version: i16,
-    /// `client.id`, empty when absent.
+    /// `client.id`, empty when absent; may be kept (it does not pin the read buffer, as a request's strings do).
     pub client_id: wire::StrBytes,
     /// Who asks.
     pub peer: SocketAddr,

@@ -1,1 +1,179 @@
-//! One file per API; here only which APIs there are, at which versions, and the dispatch to them.
+//! Which APIs there are, at which versions, and the dispatch to them. One file per API beside this one.
+//!
+//! What is in the table is advertised by `ApiVersions`, complete at every version of its range; nothing else is served.
+
+pub mod api_versions;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_wire::{KafkaMessage, KafkaRequest};
+use kafka_wire_core::{ApiKey, ApiVersion};
+
+use super::service::{Answer, Call, Request, Service};
+use super::wire::{DecodeError, DecodeRequest, EncodeResponse};
+use super::{Broker, RequestContext};
+
+/// The answer of a Produce request whose records are appended.
+pub type Pipelined = std::future::Ready<Answer>;
+
+/// One API as it is served.
+pub struct Api {
+    /// Its key on the wire.
+    pub key: i16,
+    /// Its lowest version.
+    pub min: i16,
+    /// Its highest version.
+    pub max: i16,
+    /// Its place in `APIS`, for tables by API.
+    pub index: usize,
+    request_name: &'static str,
+    flexible_from: Option<i16>,
+    start: fn(RequestContext, Bytes) -> Result<Call<Pipelined>, DecodeError>,
+}
+
+impl Api {
+    /// As the protocol names it: `Produce`.
+    pub fn name(&self) -> &'static str {
+        self.request_name.trim_end_matches("Request")
+    }
+
+    /// Whether it is served at `version`.
+    pub fn has(&self, version: i16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+
+    /// Whether requests of `version` have tagged fields (KIP-482).
+    pub fn is_flexible(&self, version: i16) -> bool {
+        self.flexible_from.is_some_and(|from| version >= from)
+    }
+
+    /// Which header a response of `version` has: 0 without tagged fields, 1 with.
+    pub fn response_header_version(&self, version: i16) -> i16 {
+        kafka_wire::response_header_version(ApiKey::new(self.key), ApiVersion::new(version), self.is_flexible(version))
+    }
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The table: kind, request, versions, handler. The kinds are those of `service::Call`.
+macro_rules! apis {
+    ($( $kind:ident $request:ident $min:literal..=$max:literal => $handler:path; )*) => {
+        /// Every API of this broker, by key.
+        pub static APIS: &[Api] = {
+            const TABLE: &[Api] = &[$(
+                Api {
+                    key: <kafka_wire::$request as KafkaRequest>::API_KEY.value(),
+                    min: $min,
+                    max: $max,
+                    index: place(<kafka_wire::$request as KafkaRequest>::API_KEY.value()),
+                    request_name: <kafka_wire::$request as KafkaMessage>::NAME,
+                    flexible_from: match <kafka_wire::$request as KafkaMessage>::FLEXIBLE_VERSIONS {
+                        Some(range) => Some(range.min().value()),
+                        None => None,
+                    },
+                    start: apis!(@$kind $handler),
+                },
+            )*];
+            TABLE
+        };
+
+        /// The keys in the order of the table.
+        const KEYS: &[i16] = &[$( <kafka_wire::$request as KafkaRequest>::API_KEY.value() ),*];
+    };
+    (@serial $handler:path) => { |context, body| {
+        let request = DecodeRequest::decode(body, context.version)?;
+        Ok(Call::Serial(Box::pin(async move { answer(&context, $handler(&context, request).await) })))
+    } };
+    (@cancellable $handler:path) => { |context, body| {
+        let request = DecodeRequest::decode(body, context.version)?;
+        Ok(Call::Cancellable(Box::pin(async move { answer(&context, $handler(&context, request).await) })))
+    } };
+    (@pipelined $handler:path) => { |context, body| $handler(context, body).map(Call::Pipelined) };
+}
+
+// `serial` and `cancellable` handlers: `async fn handle(&RequestContext, XRequest) -> XResponse`.
+// `pipelined`: `fn begin(RequestContext, Bytes) -> Result<Pipelined, DecodeError>`, which appends before it returns.
+apis! {
+    serial ApiVersionsRequest 0..=5 => api_versions::handle;
+}
+
+/// The place of a key in the table.
+const fn place(key: i16) -> usize {
+    let mut index = 0;
+    while KEYS[index] != key {
+        index += 1;
+    }
+    index
+}
+
+/// The place of each key in the table, one more than that; 0 for none.
+static PLACES: [u8; 128] = {
+    let mut places = [0; 128];
+    let mut index = 0;
+    while index < KEYS.len() {
+        assert!(index == 0 || KEYS[index - 1] < KEYS[index], "the table is ordered by key");
+        places[KEYS[index] as usize] = index as u8 + 1;
+        index += 1;
+    }
+    places
+};
+
+/// The API of this key.
+pub fn find(key: i16) -> Option<&'static Api> {
+    let place = *PLACES.get(usize::try_from(key).ok()?)?;
+    APIS.get(usize::from(place).checked_sub(1)?)
+}
+
+/// Encodes a handler's response. A field that the version can't carry is a defect of the handler: the client gets no
+/// half-true answer but a closed connection.
+fn answer(context: &RequestContext, response: impl EncodeResponse) -> Answer {
+    match response.encode(context.version) {
+        Ok(body) => Answer::Body(body),
+        Err(error) => {
+            tracing::error!(api = ?context.api, version = context.version, %error, "a response can't be encoded");
+            debug_assert!(false, "{:?} v{}: {error}", context.api, context.version);
+            Answer::Close
+        }
+    }
+}
+
+impl Service for Arc<Broker> {
+    type Pipelined = Pipelined;
+
+    fn api(&self, key: i16) -> Option<&'static Api> {
+        find(key)
+    }
+
+    fn start(&self, request: Request) -> Result<Call<Pipelined>, DecodeError> {
+        let Request { api, version, client_id, peer, body } = request;
+        debug_assert!(api.has(version), "connections refuse other versions");
+        (api.start)(RequestContext { broker: Arc::clone(self), api, version, client_id, peer }, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_is_found_by_its_key_and_nothing_else() {
+        for key in i16::MIN..=i16::MAX {
+            let listed = APIS.iter().find(|api| api.key == key).map(|api| api.key);
+            assert_eq!(find(key).map(|api| api.key), listed);
+        }
+        assert!(APIS.iter().enumerate().all(|(index, api)| api.index == index));
+    }
+
+    #[test]
+    fn versions_that_kafka_removed_are_not_served() {
+        assert!(
+            (4..=7).all(|key| find(key).is_none()),
+            "LeaderAndIsr, StopReplica, UpdateMetadata, ControlledShutdown"
+        );
+    }
+}
