@@ -1,5 +1,8 @@
 //! Files and folders behind a trait, so that the WAL and the logs run on a simulated disk in tests.
 
+pub mod real;
+pub mod sim;
+
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +50,8 @@ pub trait Disk: Send + Sync + 'static {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything ever written to the file system that holds `path` durable, names included (syncfs).
+    fn sync_filesystem(&self, path: &Path) -> io::Result<()>;
     /// Bytes that can still be written below `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Locks a file against other processes until the returned guard is dropped; `WouldBlock` when another holds it.

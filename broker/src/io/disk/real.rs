@@ -1,0 +1,197 @@
+//! The machine's disk, through plain system calls.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock, statvfs, syncfs};
+use smallvec::SmallVec;
+
+use super::{DirEntry, Disk, DiskFile, OpenMode};
+
+/// Parts that one `pwritev` takes at most (`IOV_MAX` on Linux).
+const MAX_PARTS: usize = 1024;
+
+/// The file system of this machine. Files are opened with `O_CLOEXEC`, as std does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => {
+                options.write(true);
+            }
+            OpenMode::Create => {
+                options.write(true).create(true);
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+            }
+        }
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DirEntry { name, is_dir: entry.file_type()?.is_dir() });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(or_here(path))?.sync_all()
+    }
+
+    fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
+        Ok(syncfs(File::open(or_here(path))?)?)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = statvfs(or_here(path))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        // The lock goes with the descriptor.
+        Ok(Box::new(file))
+    }
+}
+
+/// The parent of a bare relative name is the empty path, which means the working folder.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        loop {
+            match self.0.read_at(buffer, position) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn write_all_at(&self, parts: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
+        if let [only] = parts {
+            return self.0.write_all_at(only, position);
+        }
+        let mut copy: SmallVec<[IoSlice<'_>; 64]> = SmallVec::from_slice(parts);
+        let mut left: &mut [IoSlice<'_>] = &mut copy;
+        // Drops empty parts, so that a write of nothing is never issued.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let count = left.len().min(MAX_PARTS);
+            match rustix::io::pwritev(&self.0, &left[..count], position) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    position += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectored_writes_of_any_number_of_parts_arrive_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = RealDisk.open(&folder.path().join("f"), OpenMode::CreateNew).expect("made");
+        let parts: Vec<Vec<u8>> = (0..3000_u32).map(|n| vec![n as u8; (n % 7) as usize]).collect();
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_all_at(&slices, 5).expect("written");
+        let expected: Vec<u8> = std::iter::repeat_n(0, 5).chain(parts.concat()).collect();
+        let mut read = vec![0; expected.len()];
+        file.read_exact_at(&mut read, 0).expect("read");
+        assert_eq!(read, expected);
+        assert_eq!(file.len().expect("length"), expected.len() as u64);
+        let end = file.read_exact_at(&mut [0; 8], expected.len() as u64 - 4).expect_err("beyond the end");
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_lock_is_held_until_its_guard_goes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lock");
+        let guard = RealDisk.lock(&path).expect("the first gets it");
+        let refused = RealDisk.lock(&path).err().expect("the second does not");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(guard);
+        drop(RealDisk.lock(&path).expect("free again"));
+    }
+
+    #[test]
+    fn folders_are_listed_synced_and_removed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let nested = folder.path().join("a/b");
+        RealDisk.create_dir_all(&nested).expect("made");
+        RealDisk.open(&nested.join("x"), OpenMode::Create).expect("made");
+        RealDisk.rename(&nested.join("x"), &nested.join("y")).expect("renamed");
+        assert_eq!(RealDisk.list(&nested).expect("listed"), [DirEntry { name: "y".into(), is_dir: false }]);
+        RealDisk.sync_dir(&nested).expect("synced");
+        RealDisk.sync_filesystem(&nested).expect("synced");
+        assert!(RealDisk.free_bytes(&nested).expect("known") > 0);
+        RealDisk.remove_dir_all(&folder.path().join("a")).expect("removed");
+        assert!(!RealDisk.exists(&nested).expect("known"));
+        let missing = RealDisk.open(&nested.join("y"), OpenMode::Read).err().expect("gone");
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+}
