@@ -1,0 +1,148 @@
+//! The image: the replicated state as handlers read it, immutable, cheap to clone.
+//!
+//! Its maps are persistent trees: an image shares with the one before it all that did not change, so making one costs
+//! nothing and comparing two costs what differs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use super::topology::{ConfigResource, Node, PartitionRegistration, Topic};
+use crate::ids::{NodeId, ProducerId, TopicId, TopicPartition};
+
+/// The settings of one resource, by name.
+pub(super) type Settings = Arc<BTreeMap<String, String>>;
+
+/// The replicated state at one Raft index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    pub(super) index: u64,
+    pub(super) cluster_id: Arc<str>,
+    pub(super) nodes: OrdMap<NodeId, Arc<Node>>,
+    pub(super) topics_by_id: OrdMap<TopicId, Arc<Topic>>,
+    pub(super) topics_by_name: OrdMap<Arc<str>, Arc<Topic>>,
+    pub(super) configs: OrdMap<ConfigResource, Settings>,
+    pub(super) next_producer_id: ProducerId,
+}
+
+/// How a topic differs between two images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicChange<'a> {
+    /// It is new. (A topic that was deleted and made again under its name is a `Deleted` and a `Created`.)
+    Created(&'a Arc<Topic>),
+    /// Partitions were added, or changed their registration.
+    Changed {
+        /// As it was.
+        before: &'a Arc<Topic>,
+        /// As it is.
+        after: &'a Arc<Topic>,
+    },
+    /// It is gone.
+    Deleted(&'a Arc<Topic>),
+}
+
+impl Image {
+    /// The image of a cluster in which nothing has happened yet.
+    pub fn empty(cluster_id: &str) -> Self {
+        Self {
+            index: 0,
+            cluster_id: cluster_id.into(),
+            nodes: OrdMap::new(),
+            topics_by_id: OrdMap::new(),
+            topics_by_name: OrdMap::new(),
+            configs: OrdMap::new(),
+            next_producer_id: ProducerId::FIRST,
+        }
+    }
+
+    /// The Raft index up to which commands are applied.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The cluster's id, as clients see it.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// All nodes by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().map(Arc::as_ref)
+    }
+
+    /// One node.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id).map(Arc::as_ref)
+    }
+
+    /// All topics by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics_by_name.values()
+    }
+
+    /// The topics from this name on, by name: for answers that come in pages.
+    pub fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
+        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
+        self.topics_by_name.range::<_, str>(from).map(|(_, topic)| topic)
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics_by_id.len()
+    }
+
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics_by_name.get(name)
+    }
+
+    /// A topic by id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics_by_id.get(&id)
+    }
+
+    /// One partition.
+    pub fn partition(&self, id: &TopicPartition) -> Option<&Arc<PartitionRegistration>> {
+        self.topics_by_id.get(&id.topic)?.partitions.get(id.partition.get() as usize)
+    }
+
+    /// The dynamic settings of a resource: Kafka's names, by name, and the values as they were given.
+    pub fn configs(&self, resource: &ConfigResource) -> impl Iterator<Item = (&str, &str)> {
+        self.configs
+            .get(resource)
+            .into_iter()
+            .flat_map(|settings| settings.iter())
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// One dynamic setting of a resource, as it was given.
+    pub fn config(&self, resource: &ConfigResource, name: &str) -> Option<&str> {
+        self.configs.get(resource)?.get(name).map(String::as_str)
+    }
+
+    /// The resources that have dynamic settings.
+    pub fn config_resources(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
+    /// The topics that differ from those of an `earlier` image of the same cluster. Costs what differs, not what
+    /// there is.
+    pub fn changed_topics<'a>(&'a self, earlier: &'a Image) -> impl Iterator<Item = TopicChange<'a>> {
+        earlier.topics_by_id.diff(&self.topics_by_id).map(|item| match item {
+            DiffItem::Add(_, topic) => TopicChange::Created(topic),
+            DiffItem::Update { old: (_, before), new: (_, after) } => TopicChange::Changed { before, after },
+            DiffItem::Remove(_, topic) => TopicChange::Deleted(topic),
+        })
+    }
+
+    /// The resources whose dynamic settings differ from those in an `earlier` image of the same cluster.
+    pub fn changed_configs<'a>(&'a self, earlier: &'a Image) -> impl Iterator<Item = &'a ConfigResource> {
+        earlier.configs.diff(&self.configs).map(|item| match item {
+            DiffItem::Add(resource, _)
+            | DiffItem::Remove(resource, _)
+            | DiffItem::Update { new: (resource, _), .. } => resource,
+        })
+    }
+}

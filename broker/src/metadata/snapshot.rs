@@ -1,0 +1,98 @@
+//! The whole state as bytes and back: what a Raft snapshot carries.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::codec::{
+    DecodeError, node_from, node_to, replicas_from, replicas_to, resource_from, resource_to, setting_to, settings_from,
+    topic_id_from, topic_id_to,
+};
+use super::image::Image;
+use super::proto;
+use super::topology::{PartitionRegistration, Topic};
+
+/// The bytes of an image. The same image always gives the same bytes.
+pub fn encode(image: &Image) -> Vec<u8> {
+    let configs = image.configs.iter().map(|(resource, settings)| proto::ResourceConfigs {
+        resource: Some(resource_to(resource)),
+        settings: settings.iter().map(|(name, value)| setting_to(name, Some(value))).collect(),
+    });
+    let snapshot = proto::Snapshot {
+        index: image.index,
+        cluster_id: image.cluster_id.to_string(),
+        nodes: image.nodes().map(node_to).collect(),
+        topics: image.topics_by_id.values().map(|topic| topic_to(topic)).collect(),
+        configs: configs.collect(),
+        next_producer_id: image.next_producer_id.get(),
+    };
+    snapshot.encode_to_vec()
+}
+
+/// The image that the bytes hold.
+pub fn decode(bytes: Bytes) -> Result<Image, DecodeError> {
+    let snapshot = proto::Snapshot::decode(bytes)?;
+    let mut image = Image::empty(&snapshot.cluster_id);
+    image.index = snapshot.index;
+    image.next_producer_id = snapshot.next_producer_id.try_into()?;
+    for node in snapshot.nodes {
+        let node = node_from(node)?;
+        image.nodes.insert(node.id, Arc::new(node));
+    }
+    for topic in snapshot.topics {
+        let topic = Arc::new(topic_from(topic)?);
+        image.topics_by_name.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        image.topics_by_id.insert(topic.id, topic);
+    }
+    if image.topics_by_name.len() != image.topics_by_id.len() {
+        return Err(DecodeError::Invalid("two topics of one name".to_owned()));
+    }
+    for configs in snapshot.configs {
+        let resource = resource_from(configs.resource.ok_or(DecodeError::Missing("resource"))?)?;
+        image.configs.insert(resource, Arc::new(settings_from(configs.settings)?));
+    }
+    Ok(image)
+}
+
+fn topic_to(topic: &Topic) -> proto::Topic {
+    proto::Topic {
+        id: topic_id_to(topic.id),
+        name: topic.name.to_string(),
+        partitions: topic.partitions.iter().map(|partition| partition_to(partition)).collect(),
+    }
+}
+
+fn topic_from(message: proto::Topic) -> Result<Topic, DecodeError> {
+    Ok(Topic {
+        id: topic_id_from(&message.id)?,
+        name: message.name.into(),
+        partitions: message.partitions.iter().map(|p| partition_from(p).map(Arc::new)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn partition_to(partition: &PartitionRegistration) -> proto::Partition {
+    proto::Partition {
+        replicas: replicas_to(&partition.replicas),
+        isr: replicas_to(&partition.isr),
+        elr: replicas_to(&partition.elr),
+        leader: partition.leader.map(|leader| leader.get()),
+        leader_broker_epoch: partition.leader_broker_epoch.map(|epoch| epoch.get()),
+        leader_epoch: partition.leader_epoch.get(),
+        partition_epoch: partition.partition_epoch.get(),
+        last_leader: partition.last_leader.map(|leader| leader.get()),
+    }
+}
+
+fn partition_from(message: &proto::Partition) -> Result<PartitionRegistration, DecodeError> {
+    Ok(PartitionRegistration {
+        replicas: replicas_from(&message.replicas)?,
+        isr: replicas_from(&message.isr)?,
+        elr: replicas_from(&message.elr)?,
+        leader: message.leader.map(TryInto::try_into).transpose()?,
+        leader_broker_epoch: message.leader_broker_epoch.map(TryInto::try_into).transpose()?,
+        leader_epoch: message.leader_epoch.try_into()?,
+        partition_epoch: message.partition_epoch.try_into()?,
+        last_leader: message.last_leader.map(TryInto::try_into).transpose()?,
+    })
+}
