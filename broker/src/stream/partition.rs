@@ -1,0 +1,450 @@
+//! One replica: who leads it, how far it is committed, and who waits for that.
+//!
+//! Two locks, always taken in this order: `leadership` is held (shared) from the check that this node leads until the
+//! append is queued, so that no append slips past the end of its epoch; `progress` is held for moments only, by the WAL
+//! thread among others. Waiters are called when both are free.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
+
+use super::waiters::{self, AckQueue, AckWait, DataQueue, DueAcks, DueReaders};
+use super::{AckWaiter, DataWaiter, Isr, PartitionError};
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition};
+use crate::log::{
+    AppendError, Appended, Log, LogConfig, LogError, LogListener, LogOffsets, Origin, ReadBatches, ReadError,
+};
+use crate::metadata::PartitionRegistration;
+use crate::wal::{Admission, GroupCommitWal};
+
+/// `acks` of a Produce request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// No answer.
+    None,
+    /// When the leader has it on disk.
+    Leader,
+    /// When every in-sync replica has it on disk.
+    All,
+}
+
+/// An append that a partition took: what `when_acked` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// What the log did.
+    pub appended: Appended,
+    /// The leadership that it was made in. An acknowledgement never comes from a later one.
+    epoch: LeaderEpoch,
+    /// The log's refusals that were known before the append.
+    refusals: u64,
+}
+
+/// Who leads, as the image says.
+struct Leadership {
+    /// The newest epoch that is known; `None` before the first registration.
+    epoch: Option<LeaderEpoch>,
+    /// Whether this node leads in it.
+    leading: bool,
+    /// Whether the ISR is large enough for acks=all.
+    has_minimum: bool,
+}
+
+/// How far things are, and who waits.
+struct Progress {
+    /// The epoch in which this node leads; waiters belong to it.
+    epoch: Option<LeaderEpoch>,
+    /// Where that epoch began.
+    epoch_start: Offset,
+    isr: Isr,
+    min_insync: usize,
+    flushed_end: Offset,
+    high_watermark: Offset,
+    waiting_for_flush: AckQueue,
+    waiting_for_commit: AckQueue,
+    readers: DataQueue,
+}
+
+/// One replica on this node.
+pub struct Partition {
+    id: TopicPartition,
+    topic: Arc<str>,
+    node: NodeId,
+    log: Arc<Log>,
+    wal: Arc<GroupCommitWal>,
+    leadership: RwLock<Leadership>,
+    progress: Mutex<Progress>,
+    /// How often the log lost appends that it had accepted (the disk was full).
+    refusals: AtomicU64,
+}
+
+impl Partition {
+    /// A replica that nobody leads yet.
+    pub(super) fn new(
+        id: TopicPartition,
+        topic: Arc<str>,
+        node: NodeId,
+        log: Arc<Log>,
+        wal: Arc<GroupCommitWal>,
+    ) -> Arc<Self> {
+        let offsets = log.offsets();
+        let partition = Arc::new(Self {
+            id,
+            topic,
+            node,
+            wal,
+            leadership: RwLock::new(Leadership { epoch: None, leading: false, has_minimum: false }),
+            progress: Mutex::new(Progress {
+                epoch: None,
+                epoch_start: offsets.log_end,
+                isr: Isr::new(&[], &[], 1),
+                min_insync: 1,
+                flushed_end: offsets.flushed_end,
+                high_watermark: offsets.high_watermark,
+                waiting_for_flush: AckQueue::default(),
+                waiting_for_commit: AckQueue::default(),
+                readers: DataQueue::default(),
+            }),
+            refusals: AtomicU64::new(0),
+            log,
+        });
+        let listener: Weak<Self> = Arc::downgrade(&partition);
+        partition.log.set_listener(listener);
+        partition
+    }
+
+    /// Which.
+    pub fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// Its number in its topic.
+    pub fn index(&self) -> PartitionIndex {
+        self.id.partition
+    }
+
+    /// Its topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The epoch in which this node leads it.
+    pub fn leading(&self) -> Option<LeaderEpoch> {
+        let leadership = self.leadership.read();
+        leadership.epoch.filter(|_| leadership.leading)
+    }
+
+    /// Checks what a client believes: that this node leads, in the epoch that the client knows (`None`, or negative: any).
+    pub fn check_leader(&self, client_epoch: Option<i32>) -> Result<LeaderEpoch, PartitionError> {
+        let leadership = self.leadership.read();
+        let known = leadership.epoch.ok_or(PartitionError::NotLeader)?;
+        match client_epoch.filter(|epoch| *epoch >= 0) {
+            Some(epoch) if epoch < known.get() => Err(PartitionError::FencedLeaderEpoch),
+            Some(epoch) if epoch > known.get() => Err(PartitionError::UnknownLeaderEpoch),
+            _ if !leadership.leading => Err(PartitionError::NotLeader),
+            _ => Ok(known),
+        }
+    }
+
+    /// Appends as the leader. Returns at once; `when_acked` tells when it is acknowledged.
+    pub fn append(
+        &self,
+        records: Bytes,
+        acks: Acks,
+        origin: Origin,
+        admission: Admission,
+    ) -> Result<Accepted, PartitionError> {
+        let leadership = self.leadership.read();
+        let epoch = leadership.epoch.filter(|_| leadership.leading).ok_or(PartitionError::NotLeader)?;
+        if acks == Acks::All && !leadership.has_minimum {
+            return Err(PartitionError::NotEnoughReplicas);
+        }
+        let refusals = self.refusals.load(Ordering::Acquire);
+        let appended = self.log.append_as_leader(records, epoch, origin, admission)?;
+        Ok(Accepted { appended, epoch, refusals })
+    }
+
+    /// Calls the waiter once the append is acknowledged by the rules of `acks`, maybe at once. A duplicate waits like
+    /// its original: for the same end under the same rule.
+    pub fn when_acked(&self, accepted: &Accepted, acks: Acks, waiter: Arc<dyn AckWaiter>, slot: u32) {
+        let end = accepted.appended.end_offset;
+        let outcome = {
+            let mut progress = self.progress.lock();
+            let mark = if acks == Acks::All { progress.high_watermark } else { progress.flushed_end };
+            if progress.epoch != Some(accepted.epoch) {
+                Err(PartitionError::NotLeader)
+            } else if self.refusals.load(Ordering::Acquire) != accepted.refusals {
+                // The refused appends may include this one, and its offsets may hold other records by now.
+                Err(AppendError::DiskFull.into())
+            } else if acks == Acks::None || mark >= end {
+                Ok(())
+            } else if acks == Acks::All && !progress.isr.has_minimum() {
+                Err(PartitionError::NotEnoughReplicasAfterAppend)
+            } else {
+                let wait = AckWait { end, waiter, slot };
+                match acks {
+                    Acks::All => progress.waiting_for_commit.push(wait),
+                    Acks::Leader | Acks::None => progress.waiting_for_flush.push(wait),
+                }
+                return;
+            }
+        };
+        waiter.settled(slot, outcome);
+    }
+
+    /// Appends with acks=all and waits: for coordinators, who bound the wait themselves.
+    pub async fn append_and_wait(&self, records: Bytes, origin: Origin) -> Result<Appended, PartitionError> {
+        struct Once(Mutex<Option<oneshot::Sender<Result<(), PartitionError>>>>);
+
+        impl AckWaiter for Once {
+            fn settled(&self, _slot: u32, outcome: Result<(), PartitionError>) {
+                if let Some(sender) = self.0.lock().take() {
+                    // The receiver is gone when the coordinator stopped waiting: then nobody asks.
+                    let _ = sender.send(outcome);
+                }
+            }
+        }
+
+        let admission = self.wal.admit(records.len()).await;
+        let accepted = self.append(records, Acks::All, origin, admission)?;
+        let (sender, receiver) = oneshot::channel();
+        self.when_acked(&accepted, Acks::All, Arc::new(Once(Mutex::new(Some(sender)))), 0);
+        // The sender is dropped unused only together with this partition.
+        receiver.await.unwrap_or(Err(PartitionError::NotLeader))?;
+        Ok(accepted.appended)
+    }
+
+    /// The offsets.
+    pub fn offsets(&self) -> LogOffsets {
+        self.log.offsets()
+    }
+
+    /// The offsets, for a reader that asks for the latest: a new leader does not know the high watermark until it has
+    /// committed a record of its own epoch, or everything that it found.
+    pub fn latest_offsets(&self) -> Result<LogOffsets, PartitionError> {
+        let epoch_start = self.progress.lock().epoch_start;
+        let offsets = self.log.offsets();
+        if offsets.high_watermark < epoch_start {
+            return Err(PartitionError::OffsetNotAvailable);
+        }
+        Ok(offsets)
+    }
+
+    /// Reads below the high watermark, or below the last stable offset when `committed`.
+    pub fn read(
+        &self,
+        from: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        committed: bool,
+    ) -> Result<ReadBatches, PartitionError> {
+        self.read_within(&self.offsets(), from, max_bytes, at_least_one, committed)
+    }
+
+    /// Like `read`, with the bounds of `offsets`: what is read fits what is reported beside it.
+    ///
+    /// Between the bound and the log's end there is nothing to read yet, beyond the end nothing ever was: the first is
+    /// an empty answer, the second an error, as in Kafka.
+    pub fn read_within(
+        &self,
+        offsets: &LogOffsets,
+        from: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        committed: bool,
+    ) -> Result<ReadBatches, PartitionError> {
+        let upto = if committed { offsets.last_stable } else { offsets.high_watermark };
+        let out_of_range =
+            || ReadError::OutOfRange { offset: from, start: offsets.log_start, end: offsets.high_watermark };
+        let start = Offset::try_from(from).map_err(|_| out_of_range())?;
+        if start < offsets.log_start || start > offsets.log_end {
+            return Err(out_of_range().into());
+        }
+        if start >= upto || (max_bytes == 0 && !at_least_one) {
+            return Ok(ReadBatches::default());
+        }
+        Ok(self.log.read(start, upto, max_bytes, at_least_one, committed)?)
+    }
+
+    /// Calls the waiter once when more becomes readable than what lies below `seen`, or when this node's leadership
+    /// ends; maybe at once.
+    pub fn when_readable(&self, seen: Offset, committed: bool, waiter: Weak<dyn DataWaiter>) {
+        {
+            let mut progress = self.progress.lock();
+            if progress.epoch.is_some() {
+                let bound = if committed { self.log.offsets().last_stable } else { progress.high_watermark };
+                if bound <= seen {
+                    progress.readers.push(seen, committed, waiter);
+                    return;
+                }
+            }
+        }
+        if let Some(waiter) = waiter.upgrade() {
+            waiter.changed();
+        }
+    }
+
+    /// Takes new settings of its topic.
+    pub(super) fn configure(&self, config: Arc<LogConfig>, min_insync: usize) {
+        self.log.set_config(config);
+        let mut leadership = self.leadership.write();
+        let due = {
+            let mut progress = self.progress.lock();
+            progress.min_insync = min_insync;
+            progress.isr.set_min_insync(min_insync);
+            leadership.has_minimum = progress.isr.has_minimum();
+            self.advance(&mut progress)
+        };
+        drop(leadership);
+        due.settle();
+    }
+
+    /// Takes a registration. `leads` says whether this node leads by it. Returns the epoch when a leadership of this
+    /// node began.
+    pub(super) fn register(
+        &self,
+        registration: &PartitionRegistration,
+        leads: bool,
+    ) -> Result<Option<LeaderEpoch>, LogError> {
+        let mut leadership = self.leadership.write();
+        let epoch = registration.leader_epoch;
+        debug_assert!(leadership.epoch.is_none_or(|known| known <= epoch), "leader epochs only grow");
+        let begins = leads && !(leadership.leading && leadership.epoch == Some(epoch));
+        if begins {
+            self.log.begin_epoch(epoch)?;
+        }
+        let mut due = Due::default();
+        {
+            let mut progress = self.progress.lock();
+            if begins || !leads {
+                progress.end_leadership(&mut due);
+            }
+            if begins {
+                let offsets = self.log.offsets();
+                progress.epoch = Some(epoch);
+                progress.epoch_start = offsets.log_end;
+                progress.isr = Isr::new(&registration.replicas, &registration.isr, progress.min_insync);
+                progress.flushed_end = offsets.flushed_end;
+                progress.high_watermark = offsets.high_watermark;
+                let flushed_end = progress.flushed_end;
+                progress.isr.flushed(self.node, flushed_end);
+            } else if leads {
+                progress.isr.commit(&registration.replicas, &registration.isr);
+            }
+            leadership.epoch = Some(epoch);
+            leadership.leading = leads;
+            leadership.has_minimum = leads && progress.isr.has_minimum();
+            due.append(self.advance(&mut progress));
+        }
+        drop(leadership);
+        due.settle();
+        Ok(begins.then_some(epoch))
+    }
+
+    /// Ends this node's leadership for good: the replica goes away, or the process stops.
+    pub(super) fn resign(&self) {
+        let mut due = Due::default();
+        let mut leadership = self.leadership.write();
+        leadership.leading = false;
+        self.progress.lock().end_leadership(&mut due);
+        drop(leadership);
+        due.settle();
+    }
+
+    /// Moves the high watermark to where the ISR is, and takes those who waited for it.
+    fn advance(&self, progress: &mut Progress) -> Due {
+        let mut due = Due::default();
+        if progress.epoch.is_none() {
+            return due;
+        }
+        progress.waiting_for_flush.take_reached(progress.flushed_end, &mut due.acknowledged);
+        if !progress.isr.has_minimum() {
+            progress.waiting_for_commit.take_all(&mut due.below_minimum);
+        }
+        if let Some(to) = progress.isr.high_watermark().filter(|to| *to > progress.high_watermark) {
+            assert!(to <= progress.flushed_end, "the leader is in its ISR: nothing is committed that it has not flushed");
+            progress.high_watermark = to;
+            self.log.advance_high_watermark(to);
+            progress.waiting_for_commit.take_reached(to, &mut due.acknowledged);
+            let last_stable = if progress.readers.has_committed() { self.log.offsets().last_stable } else { to };
+            progress.readers.take_readable(to, last_stable, &mut due.readers);
+        }
+        due
+    }
+}
+
+impl LogListener for Partition {
+    fn flushed(&self, end: Offset) {
+        let due = {
+            let mut progress = self.progress.lock();
+            progress.flushed_end = progress.flushed_end.max(end);
+            progress.isr.flushed(self.node, end);
+            self.advance(&mut progress)
+        };
+        due.settle();
+    }
+
+    fn refused(&self, from: Offset) {
+        let mut due = Due::default();
+        {
+            let mut progress = self.progress.lock();
+            self.refusals.fetch_add(1, Ordering::Release);
+            progress.waiting_for_flush.take_beyond(from, &mut due.refused);
+            progress.waiting_for_commit.take_beyond(from, &mut due.refused);
+        }
+        due.settle();
+    }
+}
+
+impl Progress {
+    /// Ends the epoch of the waiters: offsets that the next leader fills again must not satisfy them.
+    fn end_leadership(&mut self, due: &mut Due) {
+        self.epoch = None;
+        self.waiting_for_flush.take_all(&mut due.deposed);
+        self.waiting_for_commit.take_all(&mut due.deposed);
+        self.readers.take_all(&mut due.readers);
+    }
+}
+
+/// Whom to call once the locks are free.
+#[derive(Default)]
+struct Due {
+    acknowledged: DueAcks,
+    below_minimum: DueAcks,
+    refused: DueAcks,
+    deposed: DueAcks,
+    readers: DueReaders,
+}
+
+impl Due {
+    fn append(&mut self, other: Self) {
+        self.acknowledged.extend(other.acknowledged);
+        self.below_minimum.extend(other.below_minimum);
+        self.refused.extend(other.refused);
+        self.deposed.extend(other.deposed);
+        self.readers.extend(other.readers);
+    }
+
+    fn settle(self) {
+        for wait in self.acknowledged {
+            wait.waiter.settled(wait.slot, Ok(()));
+        }
+        for wait in self.below_minimum {
+            wait.waiter.settled(wait.slot, Err(PartitionError::NotEnoughReplicasAfterAppend));
+        }
+        for wait in self.refused {
+            wait.waiter.settled(wait.slot, Err(AppendError::DiskFull.into()));
+        }
+        for wait in self.deposed {
+            wait.waiter.settled(wait.slot, Err(PartitionError::NotLeader));
+        }
+        waiters::notify(self.readers);
+    }
+}
