@@ -369,7 +369,10 @@ impl Partition {
             progress.waiting_for_commit.take_all(&mut due.below_minimum);
         }
         if let Some(to) = progress.isr.high_watermark().filter(|to| *to > progress.high_watermark) {
-            assert!(to <= progress.flushed_end, "the leader is in its ISR: nothing is committed that it has not flushed");
+            assert!(
+                to <= progress.flushed_end,
+                "the leader is in its ISR: nothing is committed that it has not flushed"
+            );
             progress.high_watermark = to;
             self.log.advance_high_watermark(to);
             progress.waiting_for_commit.take_reached(to, &mut due.acknowledged);

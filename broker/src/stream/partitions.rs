@@ -106,7 +106,8 @@ impl Partitions {
         }
         let mut following = self.following.lock();
         let before = following.image.take();
-        let mut changes = Changes { host: self, image, replicas: Replicas::clone(&self.replicas.load()), events: vec![] };
+        let mut changes =
+            Changes { host: self, image, replicas: Replicas::clone(&self.replicas.load()), events: vec![] };
         match &before {
             None => changes.start()?,
             Some(before) => changes.follow(before)?,
@@ -218,8 +219,7 @@ impl Changes<'_> {
 
     /// Whether this process leads: a leadership given to an earlier registration of this node is none of its own.
     fn leads(&self, registration: &PartitionRegistration) -> bool {
-        registration.leader == Some(self.host.node)
-            && registration.leader_broker_epoch == Some(self.host.broker_epoch)
+        registration.leader == Some(self.host.node) && registration.leader_broker_epoch == Some(self.host.broker_epoch)
     }
 
     /// Opens the replicas of a topic that are new, and gives each whose registration changed the newer one.
@@ -265,11 +265,7 @@ impl Changes<'_> {
         Ok(())
     }
 
-    fn register(
-        &mut self,
-        partition: &Arc<Partition>,
-        registration: &PartitionRegistration,
-    ) -> Result<(), LogError> {
+    fn register(&mut self, partition: &Arc<Partition>, registration: &PartitionRegistration) -> Result<(), LogError> {
         let led = partition.leading();
         let leads = self.leads(registration);
         let begun = partition.register(registration, leads)?;
