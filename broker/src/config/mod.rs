@@ -1,4 +1,25 @@
 //! One typed configuration: defaults ← YAML file ← `CHRONIK_*` ← flags; and Kafka's topic and broker settings.
+//!
+//! `load` makes the `Config` of a node at its start. `Settings` lays the dynamic settings of the metadata image over it.
+//! `broker`, `topic` and `group` are the tables of what may be set; `describe` and `alter` are what the admin APIs
+//! answer from them.
 
-/// The node's settings: the static ones and Kafka's broker and topic settings.
-pub struct Settings {}
+mod broker;
+mod broker_inert;
+mod definition;
+mod group;
+mod layers;
+mod load;
+mod log_config;
+mod node;
+mod settings;
+mod topic;
+
+pub use broker::{BrokerSettings, alternatives, broker_definition, broker_definitions};
+pub use definition::{Definition, InvalidValue, Kind, Update, Valid, Value};
+pub use group::{CLIENT_METRICS, GROUP, group_synonym};
+pub use layers::{Layers, Source, Synonym};
+pub use load::{ConfigError, load};
+pub use node::{Config, HostPort, NODE_SETTINGS, NodeSetting};
+pub use settings::Settings;
+pub use topic::{TopicConfig, broker_synonym, topic_definition, topic_definitions};

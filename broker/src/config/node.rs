@@ -1,0 +1,179 @@
+//! A node's own settings: addresses, folder, identity, durability.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::ids::NodeId;
+use crate::wal::Durability;
+
+/// Where something listens or is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "must be host:port".to_owned();
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = match bare {
+            Some(address) => address,
+            None if host.contains([':', '[', ']', '/']) || host.contains(char::is_whitespace) => return Err(wrong()),
+            None if host.is_empty() => "0.0.0.0",
+            None => host,
+        };
+        Ok(Self { host: host.to_owned(), port: port.parse().map_err(|_| wrong())? })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What a node is started with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where Kafka clients are served.
+    pub kafka_addr: HostPort,
+    /// The address that Kafka clients are told; without it, where they are served.
+    pub advertised_addr: Option<HostPort>,
+    /// Where health and metrics are served.
+    pub http_addr: HostPort,
+    /// Everything the node stores.
+    pub data_dir: PathBuf,
+    /// Its id in the cluster.
+    pub node_id: NodeId,
+    /// The cluster's id; without it, one is drawn at the first start.
+    pub cluster_id: Option<String>,
+    /// What an acknowledgement stands for.
+    pub durability: Durability,
+    /// Kafka's settings that were given, by name, valid.
+    pub broker: BTreeMap<&'static str, String>,
+}
+
+impl Config {
+    /// Settings that were given and that have no effect in Chronik: to be told at start.
+    pub fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+        super::broker_definitions()
+            .iter()
+            .filter(|definition| !definition.has_effect() && self.broker.contains_key(definition.name))
+            .map(|definition| definition.name)
+    }
+}
+
+/// One of Chronik's own settings.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSetting {
+    /// Its name in the YAML file and for `--set`; in capitals with `CHRONIK_` before it, its environment variable.
+    pub name: &'static str,
+    /// Its default; empty for none.
+    pub default: &'static str,
+    /// What it does.
+    pub documentation: &'static str,
+    /// Kafka's names for the same.
+    pub synonyms: &'static [&'static str],
+}
+
+/// Chronik's own settings.
+pub const NODE_SETTINGS: &[NodeSetting] = &[
+    NodeSetting {
+        name: "kafka_addr",
+        default: "0.0.0.0:9092",
+        documentation: "Where Kafka clients are served: host:port; port 0 takes a free one.",
+        synonyms: &["listeners"],
+    },
+    NodeSetting {
+        name: "advertised_addr",
+        default: "",
+        documentation: "The address that Kafka clients are told; by default where they are served, with the host's name \
+                        in place of 0.0.0.0.",
+        synonyms: &["advertised.listeners"],
+    },
+    NodeSetting {
+        name: "http_addr",
+        default: "0.0.0.0:9491",
+        documentation: "Where `/livez`, `/readyz` and `/metrics` are served: host:port.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "data_dir",
+        default: "./data",
+        documentation: "The folder with everything that the node stores.",
+        synonyms: &["log.dirs", "log.dir"],
+    },
+    NodeSetting {
+        name: "node_id",
+        default: "0",
+        documentation: "The node's id in its cluster.",
+        synonyms: &["node.id", "broker.id"],
+    },
+    NodeSetting {
+        name: "cluster_id",
+        default: "",
+        documentation: "The cluster's id; by default one is drawn at the first start. It never changes afterwards.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "chronik.durability",
+        default: "fsync",
+        documentation: "What an acknowledgement stands for: `fsync`, on disk; `os`, in the page cache, as Apache Kafka \
+                        does it.",
+        synonyms: &[],
+    },
+];
+
+/// Kafka's listeners, of which Chronik has one and without TLS or SASL: `PLAINTEXT://host:port`.
+pub(super) fn listener(text: &str) -> Result<HostPort, String> {
+    if text.contains(',') {
+        return Err("Chronik has one listener".to_owned());
+    }
+    let Some((protocol, address)) = text.trim().split_once("://") else {
+        return Err("must be PLAINTEXT://host:port".to_owned());
+    };
+    if protocol != "PLAINTEXT" {
+        return Err(format!("the protocol {protocol} is not supported: it must be PLAINTEXT"));
+    }
+    address.parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, shown) in [
+            ("localhost:1", Some("localhost:1")),
+            (":9092", Some("0.0.0.0:9092")),
+            ("[::1]:9", Some("[::1]:9")),
+            ("::1:9", None),
+            ("host", None),
+            ("host:99999", None),
+            ("http://host:1", None),
+        ] {
+            assert_eq!(text.parse::<HostPort>().ok().map(|it| it.to_string()).as_deref(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn kafka_listeners() {
+        assert_eq!(listener("PLAINTEXT://:9").map(|it| it.to_string()), Ok("0.0.0.0:9".to_owned()));
+        for wrong in ["SSL://a:1", "a:1", "PLAINTEXT://a:1,PLAINTEXT://b:1", "PLAINTEXT://a"] {
+            assert!(listener(wrong).is_err(), "{wrong}");
+        }
+    }
+}
