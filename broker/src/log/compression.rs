@@ -1,0 +1,194 @@
+//! The codecs of record batches. Decompression is bounded: a bomb is refused, not unpacked.
+
+use std::io::{self, Read, Write};
+
+use super::config::{Compression, CompressionLevels};
+
+/// A batch may unpack to this many bytes at least, whatever `max.message.bytes` is.
+const UNPACKED_BYTES: usize = 64 << 20;
+/// Largest zstd window that is accepted, as a power of two: what zstd's own command takes.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Java's snappy framing (xerial): magic, version, lowest compatible version.
+const XERIAL_HEADER: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
+const XERIAL_MAGIC_BYTES: usize = 8;
+/// Bytes that one block of Java's framing unpacks to; 32 KiB is what Java writes.
+const XERIAL_BLOCK_BYTES: usize = 32 << 10;
+
+/// Why a payload could not be decompressed.
+#[derive(Debug, thiserror::Error)]
+pub enum DecompressError {
+    /// It unpacks to more than the bound.
+    #[error("unpacks to more than {0} bytes")]
+    TooLarge(usize),
+    /// The codec refused it.
+    #[error("{codec:?}: {source}")]
+    Codec {
+        /// Which codec.
+        codec: Compression,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How many bytes a batch may unpack to in a topic with this `max.message.bytes`.
+pub fn unpacked_limit(max_message_bytes: u32) -> usize {
+    UNPACKED_BYTES.max(max_message_bytes as usize * 8)
+}
+
+/// Decompresses `payload` into `into` (cleared first), at most `limit` bytes.
+///
+/// Memory grows with what really comes out, not with what a header promises.
+pub fn decompress(codec: Compression, payload: &[u8], limit: usize, into: &mut Vec<u8>) -> Result<(), DecompressError> {
+    into.clear();
+    let outcome = match codec {
+        Compression::None => read_bounded(payload, limit, into),
+        Compression::Gzip => read_bounded(flate2::bufread::MultiGzDecoder::new(payload), limit, into),
+        Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(payload), limit, into),
+        Compression::Zstd => zstd::stream::read::Decoder::with_buffer(payload).and_then(|mut decoder| {
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            read_bounded(decoder, limit, into)
+        }),
+        Compression::Snappy => unpack_snappy(payload, limit, into),
+    };
+    match outcome {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(DecompressError::TooLarge(limit)),
+        Err(source) => Err(DecompressError::Codec { codec, source }),
+    }
+}
+
+/// Reads to the end; false when that is beyond `limit`.
+fn read_bounded(reader: impl Read, limit: usize, into: &mut Vec<u8>) -> io::Result<bool> {
+    reader.take(limit as u64 + 1).read_to_end(into)?;
+    Ok(into.len() <= limit)
+}
+
+/// Java's framing, or one raw block as other clients send it.
+fn unpack_snappy(payload: &[u8], limit: usize, into: &mut Vec<u8>) -> io::Result<bool> {
+    if !payload.starts_with(&XERIAL_HEADER[..XERIAL_MAGIC_BYTES]) {
+        return unpack_snappy_block(payload, limit, into);
+    }
+    let mut left = payload.get(XERIAL_HEADER.len()..).ok_or(io::ErrorKind::UnexpectedEof)?;
+    while let Some((length, rest)) = left.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let (block, rest) = rest.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if !unpack_snappy_block(block, limit, into)? {
+            return Ok(false);
+        }
+        left = rest;
+    }
+    if left.is_empty() { Ok(true) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+fn unpack_snappy_block(block: &[u8], limit: usize, into: &mut Vec<u8>) -> io::Result<bool> {
+    // Snappy packs at most 64 bytes into a 3-byte copy: a larger promise is a lie and is not allocated for.
+    const MOST_PER_BYTE: usize = 64;
+    let length = snap::raw::decompress_len(block).map_err(io::Error::other)?;
+    if length > limit.saturating_sub(into.len()) {
+        return Ok(false);
+    }
+    if length > block.len().saturating_mul(MOST_PER_BYTE) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a snappy length that its block cannot hold"));
+    }
+    let start = into.len();
+    into.resize(start + length, 0);
+    snap::raw::Decoder::new().decompress(block, &mut into[start..]).map_err(io::Error::other)?;
+    Ok(true)
+}
+
+/// Compresses `payload`, appending to `into`. lz4 has one level here.
+pub fn compress(codec: Compression, levels: CompressionLevels, payload: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
+    match codec {
+        Compression::None => into.extend_from_slice(payload),
+        Compression::Gzip => {
+            let level = u32::try_from(levels.gzip).map_or(flate2::Compression::default(), flate2::Compression::new);
+            let mut encoder = flate2::write::GzEncoder::new(into, level);
+            encoder.write_all(payload)?;
+            encoder.finish()?;
+        }
+        Compression::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(into);
+            encoder.write_all(payload)?;
+            encoder.finish().map_err(io::Error::other)?;
+        }
+        Compression::Zstd => {
+            let mut encoder = zstd::stream::write::Encoder::new(into, levels.zstd)?;
+            encoder.write_all(payload)?;
+            encoder.finish()?;
+        }
+        Compression::Snappy => {
+            into.extend_from_slice(&XERIAL_HEADER);
+            let mut encoder = snap::raw::Encoder::new();
+            for block in payload.chunks(XERIAL_BLOCK_BYTES) {
+                let packed = encoder.compress_vec(block).map_err(io::Error::other)?;
+                into.extend_from_slice(&(packed.len() as u32).to_be_bytes());
+                into.extend_from_slice(&packed);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CODECS: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+    fn packed(codec: Compression, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        compress(codec, CompressionLevels::default(), payload, &mut bytes).expect("compresses");
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn every_codec_gives_back_what_it_got(payload in prop::collection::vec(any::<u8>(), 0..70_000)) {
+            for codec in CODECS {
+                let mut unpacked = Vec::new();
+                decompress(codec, &packed(codec, &payload), 1 << 20, &mut unpacked).expect("unpacks");
+                prop_assert_eq!(&unpacked, &payload);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_unpacked_within_the_bound(payload in prop::collection::vec(any::<u8>(), 0..400)) {
+            for codec in CODECS {
+                let mut unpacked = Vec::new();
+                if decompress(codec, &payload, 1000, &mut unpacked).is_ok() {
+                    prop_assert!(unpacked.len() <= 1000);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_and_not_unpacked() {
+        let zeros = vec![0; 8 << 20];
+        for codec in &CODECS[1..] {
+            let mut unpacked = Vec::new();
+            let outcome = decompress(*codec, &packed(*codec, &zeros), 100_000, &mut unpacked);
+            assert!(matches!(outcome, Err(DecompressError::TooLarge(100_000))), "{codec:?}: {outcome:?}");
+            assert!(unpacked.capacity() < 1 << 20, "{codec:?} took {} bytes", unpacked.capacity());
+        }
+    }
+
+    #[test]
+    fn raw_snappy_of_other_clients_is_read() {
+        let raw = snap::raw::Encoder::new().compress_vec(b"hello hello hello").expect("compresses");
+        let mut unpacked = Vec::new();
+        decompress(Compression::Snappy, &raw, 100, &mut unpacked).expect("unpacks");
+        assert_eq!(unpacked, b"hello hello hello");
+    }
+
+    #[test]
+    fn a_snappy_length_beyond_its_block_allocates_nothing() {
+        let lie = [0xff, 0xff, 0xff, 0x0f, 0, 0];
+        let mut unpacked = Vec::new();
+        assert!(decompress(Compression::Snappy, &lie, usize::MAX, &mut unpacked).is_err());
+        assert_eq!(unpacked.capacity(), 0);
+    }
+}
