@@ -1,6 +1,13 @@
 //! The Kafka front: sockets, framing, one file per API under `api/`, the codec under `wire/`.
 
 pub mod api;
+mod connection;
+mod end;
+pub mod frames;
+pub mod limits;
+pub mod listener;
+pub mod metrics;
+mod output;
 pub mod service;
 pub mod wire;
 

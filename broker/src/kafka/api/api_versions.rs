@@ -1,28 +1,139 @@
-//! ApiVersions (KIP-35, KIP-511, KIP-584): what this broker serves.
+//! ApiVersions (KIP-35, KIP-511, KIP-584, KIP-1242): what this broker serves.
 
-use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse, api_versions_response::ApiVersion};
+use kafka_wire::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse, KafkaRequest};
 
 use crate::kafka::RequestContext;
-use crate::kafka::wire::ErrorCode;
+use crate::kafka::wire::{ErrorCode, StrBytes};
 use crate::message;
 
-use super::APIS;
+use super::{APIS, Api};
 
-/// Answers with the table of APIs.
-pub async fn handle(_context: &RequestContext, _request: ApiVersionsRequest) -> ApiVersionsResponse {
-    message!(ApiVersionsResponse { api_keys: listing() })
+/// Its key.
+pub const KEY: i16 = <ApiVersionsRequest as KafkaRequest>::API_KEY.value();
+
+/// The one feature that clients can see: this broker behaves as Kafka 4.4 does at its newest `metadata.version`
+/// (4.4-IV0 there), and there is no other level to choose. Features that aren't listed (`group.version`,
+/// `transaction.version`, …) are at level 0, which is what Kafka says by not listing them.
+const METADATA_VERSION: (&str, i16) = ("metadata.version", 33);
+
+/// Answers with the table of APIs and the features.
+pub async fn handle(context: &RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
+    let image = context.broker.metadata.image();
+    let node = context.broker.node.get();
+    match check(&request, context.version, image.cluster_id(), node) {
+        Ok(()) => listing(context.version, image.index()),
+        Err(error) => message!(ApiVersionsResponse { error_code: error.code() }),
+    }
 }
 
-/// What an unknown version of ApiVersions gets, always as v0 (KIP-511): the error and the versions to choose from.
+/// What an unknown version of ApiVersions gets, always as version 0: the error and the versions to choose from (KIP-511).
 pub fn unsupported_version() -> ApiVersionsResponse {
-    let own = APIS.iter().filter(|api| api.name() == "ApiVersions").map(entry).collect();
+    let own = APIS.iter().filter(|api| api.key == KEY).map(entry).collect();
     message!(ApiVersionsResponse { error_code: ErrorCode::UnsupportedVersion.code(), api_keys: own })
 }
 
-fn listing() -> Vec<ApiVersion> {
-    APIS.iter().map(entry).collect()
+fn check(request: &ApiVersionsRequest, version: i16, cluster_id: &str, node: i32) -> Result<(), ErrorCode> {
+    if version >= 3
+        && !(is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version))
+    {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    match (&request.cluster_id, request.node_id) {
+        (None, -1) => Ok(()),
+        // KIP-1242: both or none.
+        (None, _) | (Some(_), -1) => Err(ErrorCode::InvalidRequest),
+        (Some(cluster), id) if cluster.as_str() == cluster_id && id == node => Ok(()),
+        // The client meant another broker or another cluster.
+        (Some(_), _) => Err(ErrorCode::RebootstrapRequired),
+    }
 }
 
-fn entry(api: &super::Api) -> ApiVersion {
+/// KIP-511: letters and digits, and `-` and `.` between them.
+fn is_software_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    first.is_ascii_alphanumeric()
+        && last.is_ascii_alphanumeric()
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+fn listing(version: i16, epoch: u64) -> ApiVersionsResponse {
+    let mut response = message!(ApiVersionsResponse { api_keys: APIS.iter().map(entry).collect() });
+    if version >= 3 {
+        let (name, level) = METADATA_VERSION;
+        response.supported_features =
+            vec![message!(SupportedFeatureKey { name: StrBytes::from(name), min_version: level, max_version: level })];
+        response.finalized_features_epoch = epoch as i64;
+        response.finalized_features = vec![message!(FinalizedFeatureKey {
+            name: StrBytes::from(name),
+            min_version_level: level,
+            max_version_level: level,
+        })];
+    }
+    response
+}
+
+fn entry(api: &Api) -> ApiVersion {
     message!(ApiVersion { api_key: api.key, min_version: api.min, max_version: api.max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::wire::{Body, DecodeRequest};
+
+    /// What Apache Kafka 4.4.0 accepts and refuses, tried out.
+    #[test]
+    fn software_names_are_checked_as_kafka_does() {
+        for good in ["a", "a-b", "a.b", "9a", "apache-kafka-java", "4.4.0"] {
+            assert!(is_software_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", ".a", "a.", "a_b", "a b", " ", "é"] {
+            assert!(!is_software_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_misrouted_connection_is_told_so() {
+        let ask = |cluster: Option<&str>, node_id| {
+            let request = message!(ApiVersionsRequest {
+                client_software_name: StrBytes::from("me"),
+                client_software_version: StrBytes::from("1"),
+                cluster_id: cluster.map(StrBytes::from),
+                node_id,
+            });
+            check(&request, 5, "ours", 7)
+        };
+        assert_eq!(ask(None, -1), Ok(()));
+        assert_eq!(ask(Some("ours"), 7), Ok(()));
+        assert_eq!(ask(None, 7), Err(ErrorCode::InvalidRequest));
+        assert_eq!(ask(Some("ours"), -1), Err(ErrorCode::InvalidRequest));
+        assert_eq!(ask(Some("ours"), 8), Err(ErrorCode::RebootstrapRequired));
+        assert_eq!(ask(Some("theirs"), 7), Err(ErrorCode::RebootstrapRequired));
+        assert_eq!(ask(Some(""), 7), Err(ErrorCode::RebootstrapRequired));
+    }
+
+    #[test]
+    fn old_versions_carry_no_software_name() {
+        for version in 0..=2 {
+            let request = ApiVersionsRequest::decode(bytes::Bytes::new(), version).unwrap();
+            assert_eq!(check(&request, version, "ours", 7), Ok(()));
+        }
+    }
+
+    #[test]
+    fn every_version_of_the_answer_can_be_encoded() {
+        for version in 0..=5 {
+            let body = Body::encode(&listing(version, 9), version).unwrap().to_bytes();
+            assert_eq!(body[..2], [0, 0]);
+        }
+    }
+
+    /// As Apache Kafka 4.4.0 answers version 6.
+    #[test]
+    fn an_unknown_version_is_answered_at_version_0_with_the_versions_to_choose_from() {
+        let body = Body::encode(&unsupported_version(), 0).unwrap().to_bytes();
+        assert_eq!(&body[..], [0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 5]);
+    }
 }

@@ -1,6 +1,6 @@
 //! Request headers: v1, and v2 with tagged fields (KIP-482).
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use kafka_wire_core::{DecodeError, Decoder};
 
 use super::limits;
@@ -25,7 +25,7 @@ impl RequestHeader {
     /// The part whose layout is the same for every API and version; tells how to read the rest.
     pub fn peek(frame: &[u8]) -> Result<Self, DecodeError> {
         let Some((fixed, _)) = frame.split_first_chunk::<FIXED>() else {
-            return Err(DecodeError::UnexpectedEnd { offset: 0, needed: FIXED, remaining: frame.len() });
+            return Err(too_short(FIXED, 0, frame.len()));
         };
         Ok(Self {
             api_key: i16::from_be_bytes([fixed[0], fixed[1]]),
@@ -36,18 +36,46 @@ impl RequestHeader {
     }
 
     /// Reads the rest of the header (v2 when the request is `flexible`) and returns the body behind it.
-    pub fn finish(&mut self, frame: Bytes, flexible: bool) -> Result<Bytes, DecodeError> {
-        let frame_limits = limits(&frame);
-        let mut decoder = Decoder::new(frame, frame_limits)?;
-        decoder.take_bytes(FIXED)?;
-        self.client_id = decoder.read_nullable_string()?.map(kafka_wire_core::StrBytes::into_bytes);
-        if flexible {
-            // Unknown tagged fields are skipped, as KIP-482 asks.
-            decoder.read_tagged_fields()?;
+    pub fn finish(&mut self, mut frame: Bytes, flexible: bool) -> Result<Bytes, DecodeError> {
+        frame.advance(FIXED.min(frame.len()));
+        let (len, _) = frame.split_first_chunk::<2>().ok_or_else(|| too_short(2, FIXED, frame.len()))?;
+        let len = i16::from_be_bytes(*len);
+        frame.advance(2);
+        self.client_id = match usize::try_from(len) {
+            Ok(len) if len <= frame.len() => Some(utf8(frame.split_to(len))?),
+            Ok(len) => return Err(too_short(len, FIXED + 2, frame.len())),
+            Err(_) if len == -1 => None,
+            Err(_) => return Err(DecodeError::NegativeLength { kind: "client id", length: len.into(), offset: FIXED }),
+        };
+        match frame.first() {
+            _ if !flexible => Ok(frame),
+            Some(0) => {
+                frame.advance(1);
+                Ok(frame)
+            }
+            _ => skip_tagged_fields(frame),
         }
-        let rest = decoder.remaining();
-        decoder.take_bytes(rest)
     }
+}
+
+fn too_short(needed: usize, offset: usize, remaining: usize) -> DecodeError {
+    DecodeError::UnexpectedEnd { offset, needed, remaining }
+}
+
+fn utf8(bytes: Bytes) -> Result<Bytes, DecodeError> {
+    match std::str::from_utf8(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(DecodeError::InvalidUtf8 { offset: FIXED + 2, valid_up_to: error.valid_up_to() }),
+    }
+}
+
+/// Unknown tagged fields are skipped, as KIP-482 asks.
+fn skip_tagged_fields(frame: Bytes) -> Result<Bytes, DecodeError> {
+    let limits = limits(&frame);
+    let mut decoder = Decoder::new(frame, limits)?;
+    decoder.read_tagged_fields()?;
+    let rest = decoder.remaining();
+    decoder.take_bytes(rest)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub use kafka_wire_core::{DecodeError, EncodeError, StrBytes, Uuid};
 
 use bytes::Bytes;
 use kafka_wire::{KafkaRequest, KafkaResponse};
-use kafka_wire_core::{ApiVersion, DecodeLimits};
+use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder};
 
 /// No array of a request has more elements than this: a decoded element takes up to a hundred times its bytes on the
 /// wire, so that a frame's length alone is not a bound on memory.
@@ -29,14 +29,14 @@ pub fn limits(frame: &Bytes) -> DecodeLimits {
 
 /// A request that a frame's body can be decoded to. Generated messages are; Fetch is by hand.
 pub trait DecodeRequest: Sized {
-    /// Decodes the whole body; trailing bytes are an error.
+    /// Decodes the body. What follows the last field is ignored, as Kafka does.
     fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError>;
 }
 
 impl<R: KafkaRequest> DecodeRequest for R {
     fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError> {
         let limits = limits(&body);
-        R::decode_from_bytes(body, ApiVersion::new(version), limits)
+        R::decode(&mut Decoder::new(body, limits)?, ApiVersion::new(version))
     }
 }
 

@@ -1,0 +1,449 @@
+//! One client connection: one task that reads requests, starts them, and sends the answers in their order.
+//!
+//! Kafka handles one request of a connection at a time, and clients rely on that order. Here only Produce overlaps: the
+//! next request starts while earlier Produce requests wait for their flush. All that a wake-up finds ready leaves in
+//! one write, so that a commit round of the WAL costs a connection one wake-up and one system call.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::api::{Api, api_versions};
+use super::end::End;
+use super::frames::{Announced, FrameError, Frames};
+use super::limits::{Limits, RequestMemory, Reservation};
+use super::metrics::Metrics;
+use super::output::Output;
+use super::service::{Answer, Answering, Call, Request, Service};
+use super::wire::{Body, RequestHeader, StrBytes};
+
+/// Requests of one connection that wait for their answers.
+const MAX_PIPELINED: usize = 256;
+/// Their bytes: past this no further one is started.
+const MAX_PIPELINED_BYTES: usize = 8 << 20;
+/// While more than this is unsent, nothing new is started.
+const MAX_UNSENT: usize = 64 << 10;
+/// While nothing can be started, no more than this is read ahead: enough to see that the client has gone.
+const READ_AHEAD: usize = 4 << 10;
+/// A connection that was quiet for so long gives its buffers back.
+const QUIET: Duration = Duration::from_secs(2);
+/// Only Produce carries data. Other requests are lists, whose elements take many times the memory of their bytes.
+const MAX_LIST_REQUEST: usize = 16 << 20;
+/// Such requests above this size count for what they may become (see `LIST_WEIGHT`).
+const LARGE_LIST_REQUEST: usize = 64 << 10;
+/// Bytes of memory for a byte of a list on the wire.
+const LIST_WEIGHT: usize = 16;
+/// Produce's key.
+const PRODUCE: i16 = 0;
+
+/// What all connections of a listener share.
+pub(super) struct Shared<S> {
+    /// What they serve.
+    pub(super) service: S,
+    /// Their bounds.
+    pub(super) limits: Limits,
+    /// The memory of their requests.
+    pub(super) memory: RequestMemory,
+    /// What they count.
+    pub(super) metrics: Arc<Metrics>,
+    /// Tells them to stop.
+    pub(super) stop: CancellationToken,
+}
+
+/// What an answer needs of its request.
+#[derive(Debug)]
+struct Asked {
+    api: &'static Api,
+    version: i16,
+    correlation_id: i32,
+    at: Instant,
+    bytes: usize,
+    _memory: Reservation,
+}
+
+struct Pipelined<P> {
+    answer: P,
+    asked: Asked,
+}
+
+struct Serial {
+    answer: Answering,
+    cancellable: bool,
+    asked: Asked,
+}
+
+/// Responses that the client does not take as fast as they come.
+struct Unsent {
+    since: Instant,
+    /// What there was to send then, and how much of that is left.
+    bytes: usize,
+    left: usize,
+}
+
+/// Memory for the next frame.
+enum Admission {
+    /// None asked for.
+    None,
+    /// Asked for: other requests hold it.
+    Waiting(Pin<Box<dyn Future<Output = Reservation> + Send>>),
+    /// Granted.
+    Granted(Reservation),
+}
+
+/// A connection. `T` is a TCP stream, or what encrypts one.
+pub(super) struct Connection<S: Service, T> {
+    shared: Arc<Shared<S>>,
+    stream: T,
+    peer: SocketAddr,
+    /// The last request's `client.id`, in memory of its own.
+    client_id: StrBytes,
+    frames: Frames,
+    admission: Admission,
+    /// Answered in this order, before `serial`.
+    pipelined: VecDeque<Pipelined<S::Pipelined>>,
+    /// Bytes of the requests in `pipelined`.
+    pipelined_bytes: usize,
+    serial: Option<Serial>,
+    output: Output,
+    /// The client sends no more.
+    eof: bool,
+    /// Nothing is started any more; ends with this when all is answered and sent.
+    ending: Option<End>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    timer: Pin<Box<Sleep>>,
+    /// When the client last sent or took something, or was answered.
+    active: Instant,
+    /// Since when a request has been arriving.
+    receiving: Option<Instant>,
+    unsent: Option<Unsent>,
+}
+
+impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
+    /// A new connection.
+    pub(super) fn new(shared: Arc<Shared<S>>, stream: T, peer: SocketAddr) -> Self {
+        let now = Instant::now();
+        Self {
+            stopping: Box::pin(shared.stop.clone().cancelled_owned()),
+            timer: Box::pin(tokio::time::sleep_until(now + QUIET)),
+            shared,
+            stream,
+            peer,
+            client_id: StrBytes::default(),
+            frames: Frames::new(),
+            admission: Admission::None,
+            pipelined: VecDeque::new(),
+            pipelined_bytes: 0,
+            serial: None,
+            output: Output::default(),
+            eof: false,
+            ending: None,
+            active: now,
+            receiving: None,
+            unsent: None,
+        }
+    }
+
+    /// Serves until its end. What it returns besides is a request that is still under way and must run to its end,
+    /// though nobody waits for the answer.
+    pub(super) async fn serve(mut self) -> (End, Option<Answering>) {
+        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let unfinished = self.serial.take().filter(|serial| !serial.cancellable).map(|serial| serial.answer);
+        (end, unfinished)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.ending.is_none() && self.stopping.as_mut().poll(cx).is_ready() {
+            self.ending = Some(End::Shutdown);
+        }
+        loop {
+            if self.poll_answers(cx) | self.start_requests(cx) {
+                continue;
+            }
+            if let Err(error) = self.poll_send(cx) {
+                return Poll::Ready(End::Network(error));
+            }
+            match self.poll_receive(cx) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Poll::Ready(End::Network(error)),
+            }
+        }
+        match self.ended() {
+            Some(end) => Poll::Ready(end),
+            None => self.poll_deadline(cx),
+        }
+    }
+
+    /// Collects the answers that are ready, in order. Whether there were any.
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while let Some(first) = self.pipelined.front_mut() {
+            let Poll::Ready(answer) = Pin::new(&mut first.answer).poll(cx) else { return progress };
+            let Pipelined { asked, .. } = self.pipelined.pop_front().expect("there is a front because it was polled");
+            self.pipelined_bytes -= asked.bytes;
+            self.answered(asked, answer);
+            progress = true;
+        }
+        let Some(serial) = &mut self.serial else { return progress };
+        if serial.cancellable && (self.eof || self.ending.is_some()) {
+            self.serial = None;
+            return true;
+        }
+        if let Poll::Ready(answer) = serial.answer.as_mut().poll(cx) {
+            let Serial { asked, .. } = self.serial.take().expect("it is there because it was polled");
+            self.answered(asked, answer);
+            progress = true;
+        }
+        progress
+    }
+
+    fn answered(&mut self, asked: Asked, answer: Answer) {
+        self.active = Instant::now();
+        self.shared.metrics.answered(asked.api, self.active - asked.at);
+        match answer {
+            Answer::Body(body) => {
+                let header_version = asked.api.response_header_version(asked.version);
+                self.output.push(asked.correlation_id, header_version, body);
+            }
+            Answer::Silence => {}
+            Answer::Close => {
+                // What was answered before still leaves; what came after has no answer.
+                self.pipelined.clear();
+                self.pipelined_bytes = 0;
+                self.serial = None;
+                self.ending = Some(End::Handler(asked.api));
+            }
+        }
+    }
+
+    /// Whether another request may start.
+    fn may_start(&self) -> bool {
+        self.ending.is_none()
+            && self.serial.is_none()
+            && self.pipelined.len() < MAX_PIPELINED
+            && self.pipelined_bytes < MAX_PIPELINED_BYTES
+            && self.output.len() < MAX_UNSENT
+    }
+
+    /// Starts the requests that have arrived, as far as bounds and order allow. Whether there were any.
+    fn start_requests(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while self.may_start() {
+            let frame = match self.announced() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    self.ending = Some(error.into());
+                    return true;
+                }
+            };
+            self.poll_admission(frame, cx);
+            if !frame.whole {
+                break;
+            }
+            match std::mem::replace(&mut self.admission, Admission::None) {
+                Admission::Granted(memory) => {
+                    self.receiving = None;
+                    let bytes = self.frames.take(frame);
+                    if let Err(end) = self.start(bytes, memory) {
+                        self.ending = Some(end);
+                    }
+                }
+                waiting => {
+                    self.admission = waiting;
+                    break;
+                }
+            }
+            progress = true;
+        }
+        progress
+    }
+
+    fn announced(&self) -> Result<Option<Announced>, FrameError> {
+        let max = self.shared.limits.max_request_bytes;
+        self.frames.announced(|api| if matches!(api, None | Some(PRODUCE)) { max } else { max.min(MAX_LIST_REQUEST) })
+    }
+
+    /// Asks for this frame's memory, once.
+    fn poll_admission(&mut self, frame: Announced, cx: &mut Context<'_>) {
+        if let Admission::None = self.admission {
+            let list = frame.api_key != Some(PRODUCE) && frame.len > LARGE_LIST_REQUEST;
+            let bytes = if list { frame.len * LIST_WEIGHT } else { frame.len };
+            self.admission = match self.shared.memory.try_reserve(bytes) {
+                Some(memory) => Admission::Granted(memory),
+                None => Admission::Waiting(Box::pin(self.shared.memory.reserve(bytes))),
+            };
+        }
+        if let Admission::Waiting(memory) = &mut self.admission
+            && let Poll::Ready(memory) = memory.as_mut().poll(cx)
+        {
+            self.admission = Admission::Granted(memory);
+        }
+    }
+
+    fn start(&mut self, frame: Bytes, memory: Reservation) -> Result<(), End> {
+        let mut header = RequestHeader::peek(&frame).map_err(End::Header)?;
+        let RequestHeader { api_key, version, correlation_id, .. } = header;
+        let api = self.shared.service.api(api_key).ok_or(End::UnknownApi(api_key))?;
+        let asked = Asked { api, version, correlation_id, at: Instant::now(), bytes: frame.len(), _memory: memory };
+        if !api.has(version) {
+            return self.refuse_version(asked);
+        }
+        let body = header.finish(frame, api.is_flexible(version)).map_err(End::Header)?;
+        let client_id = header.client_id.unwrap_or_default();
+        if client_id != self.client_id.as_bytes() {
+            self.client_id = StrBytes::try_from(Bytes::copy_from_slice(&client_id))
+                .expect("it is UTF-8 because the header was decoded");
+        }
+        let request = Request { api, version, client_id: self.client_id.clone(), peer: self.peer, body };
+        let call = self.shared.service.start(request).map_err(|error| End::Malformed { api, version, error })?;
+        match call {
+            Call::Pipelined(answer) => {
+                self.pipelined_bytes += asked.bytes;
+                self.pipelined.push_back(Pipelined { answer, asked });
+            }
+            Call::Serial(answer) => self.serial = Some(Serial { answer, cancellable: false, asked }),
+            Call::Cancellable(answer) => self.serial = Some(Serial { answer, cancellable: true, asked }),
+        }
+        Ok(())
+    }
+
+    /// Clients find a version that both sides have by asking `ApiVersions` at their newest; anything else is a mistake.
+    fn refuse_version(&mut self, asked: Asked) -> Result<(), End> {
+        let Asked { api, version, .. } = asked;
+        if api.key != api_versions::KEY {
+            return Err(End::UnknownVersion { api, version });
+        }
+        let body = Body::encode(&api_versions::unsupported_version(), 0)
+            .expect("the answer has no fields beyond version 0 because it is built so");
+        let answer: Answering = Box::pin(std::future::ready(Answer::Body(body)));
+        self.serial = Some(Serial { answer, cancellable: false, asked });
+        Ok(())
+    }
+
+    /// Sends what is ready. Returns though the client takes no more for now.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut sent = 0;
+        let outcome = self.output.poll_send(Pin::new(&mut self.stream), cx, &mut sent);
+        self.shared.metrics.sent_bytes.inc_by(sent as u64);
+        match outcome {
+            Poll::Ready(Ok(())) => self.unsent = None,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => match &mut self.unsent {
+                Some(unsent) if sent < unsent.left => unsent.left -= sent,
+                _ => {
+                    let bytes = self.output.len();
+                    self.unsent = Some(Unsent { since: Instant::now(), bytes, left: bytes });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Reads what has arrived, as far as there is use for it. Whether there was anything, the end included.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if self.eof || self.ending.is_some() {
+            return Ok(false);
+        }
+        let frame = match self.admission {
+            Admission::Granted(_) => self.announced().ok().flatten(),
+            Admission::None | Admission::Waiting(_) => None,
+        };
+        let waits_for_client = self.may_start() && !matches!(self.admission, Admission::Waiting(_));
+        if !waits_for_client {
+            self.receiving = None;
+            if self.frames.buffered() >= READ_AHEAD {
+                return Ok(false);
+            }
+        }
+        let room = self.frames.room(frame);
+        match tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, room) {
+            Poll::Ready(Ok(0)) => self.eof = true,
+            Poll::Ready(Ok(read)) => {
+                self.frames.read(read);
+                self.shared.metrics.received_bytes.inc_by(read as u64);
+                self.active = Instant::now();
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => {
+                if waits_for_client && self.frames.buffered() > 0 {
+                    self.receiving.get_or_insert(self.active);
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether it is over, now that nothing moves.
+    fn ended(&mut self) -> Option<End> {
+        if !self.pipelined.is_empty() {
+            return None;
+        }
+        let sent = self.output.is_empty();
+        if self.ending.is_some() {
+            return self.ending.take_if(|_| sent && self.serial.is_none());
+        }
+        let waiting = matches!(self.admission, Admission::Waiting(_));
+        // A request that is still under way is finished without its client.
+        let over = self.serial.is_some() || (sent && !waiting);
+        (self.eof && over).then_some(End::Client)
+    }
+
+    /// Ends a connection that is too slow or idle, and gives a quiet one's buffers back. The timer is only moved when it
+    /// would ring too late: on a busy connection it rings every two seconds and finds nothing to do.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let now = Instant::now();
+            let limits = &self.shared.limits;
+            let announced = self.announced().ok().flatten().map_or(0, |frame| frame.len);
+            let slow_request = self.receiving.map(|since| since + limits.transfer_time(announced));
+            let slow_reader = self.unsent.as_ref().map(|unsent| unsent.since + limits.transfer_time(unsent.bytes));
+            let busy = !self.pipelined.is_empty() || self.serial.is_some() || self.unsent.is_some();
+            let idle = limits.max_idle.filter(|_| !busy).map(|max| self.active + max);
+            let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+            if due(slow_request) {
+                return Poll::Ready(End::SlowRequest);
+            }
+            if due(slow_reader) {
+                return Poll::Ready(End::SlowReader);
+            }
+            if due(idle) {
+                return Poll::Ready(End::Idle);
+            }
+            let quiet = self.active + QUIET;
+            if quiet <= now {
+                self.frames.release();
+                self.output.release();
+                if self.pipelined.is_empty() {
+                    self.pipelined = VecDeque::new();
+                }
+            }
+            let next = [slow_request, slow_reader, idle, Some(quiet).filter(|quiet| *quiet > now)];
+            if let Some(next) = next.into_iter().flatten().min()
+                && (next < self.timer.deadline() || self.timer.is_elapsed())
+            {
+                self.timer.as_mut().reset(next);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.timer.is_elapsed() && next.into_iter().flatten().next().is_none() {
+                // Nothing has a deadline: the next event starts one.
+                return Poll::Pending;
+            }
+        }
+    }
+}
