@@ -9,5 +9,6 @@ pub mod io;
 pub mod kafka;
 pub mod log;
 pub mod metadata;
+pub mod raft;
 pub mod stream;
 pub mod wal;
