@@ -3,6 +3,8 @@
 //! What is in the table is advertised by `ApiVersions`, complete at every version of its range; nothing else is served.
 
 pub mod api_versions;
+pub mod produce;
+pub mod replica;
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use super::wire::{DecodeError, DecodeRequest, EncodeResponse};
 use super::{Broker, RequestContext};
 
 /// The answer of a Produce request whose records are appended.
-pub type Pipelined = std::future::Ready<Answer>;
+pub type Pipelined = produce::Pending;
 
 /// One API as it is served.
 pub struct Api {
@@ -93,12 +95,14 @@ macro_rules! apis {
         let request = DecodeRequest::decode(body, context.version)?;
         Ok(Call::Cancellable(Box::pin(async move { answer(&context, $handler(&context, request).await) })))
     } };
-    (@pipelined $handler:path) => { |context, body| $handler(context, body).map(Call::Pipelined) };
+    (@pipelined $handler:path) => { $handler };
 }
 
 // `serial` and `cancellable` handlers: `async fn handle(&RequestContext, XRequest) -> XResponse`.
-// `pipelined`: `fn begin(RequestContext, Bytes) -> Result<Pipelined, DecodeError>`, which appends before it returns.
+// `pipelined`: `fn begin(RequestContext, Bytes) -> Result<Call<Pipelined>, DecodeError>`, which has its effects before it
+// returns, or, where it must wait for them, returns a `Serial` call.
 apis! {
+    pipelined ProduceRequest 3..=13 => produce::begin;
     serial ApiVersionsRequest 0..=5 => api_versions::handle;
 }
 

@@ -2,7 +2,10 @@
 
 mod body;
 mod error_code;
+pub mod fetch;
+pub mod fields;
 mod header;
+pub mod produce;
 
 pub use body::Body;
 pub use error_code::ErrorCode;
