@@ -396,7 +396,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         if self.ending.is_some() {
             return self.ending.take_if(|_| sent && self.serial.is_none());
         }
-        let waiting = matches!(self.admission, Admission::Waiting(_));
+        let waiting = self.announced().is_ok_and(|frame| frame.is_some_and(|frame| frame.whole));
         // A request that is still under way is finished without its client.
         let over = self.serial.is_some() || (sent && !waiting);
         (self.eof && over).then_some(End::Client)

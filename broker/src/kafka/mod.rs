@@ -9,6 +9,8 @@ pub mod listener;
 pub mod metrics;
 mod output;
 pub mod service;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 use std::net::SocketAddr;

@@ -56,6 +56,15 @@ impl Api {
     }
 }
 
+#[cfg(test)]
+impl Api {
+    /// An API of a toy service, without tagged fields.
+    pub(in crate::kafka) const fn toy(key: i16, request_name: &'static str) -> Self {
+        let start = |_, _| unreachable!();
+        Self { key, min: 0, max: 3, index: 0, request_name, flexible_from: None, start }
+    }
+}
+
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
