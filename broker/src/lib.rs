@@ -4,6 +4,7 @@
 //! `docs/overview.md` tells where things live.
 
 pub mod config;
+pub mod datadir;
 pub mod ids;
 pub mod io;
 pub mod kafka;

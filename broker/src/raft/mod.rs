@@ -25,9 +25,6 @@ pub mod storage;
 pub use driver::{FatalHandler, RaftNode, RaftOptions};
 pub use stats::RaftStats;
 
-/// The folder of the metadata plane's log in the folder of the WALs.
-pub const META_DIR: &str = "__meta";
-
 /// A node as raft-rs counts: from 1, since its 0 means nobody. Never leaves this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RaftId(u64);

@@ -1,0 +1,453 @@
+//! The data folder: whose it is, that nobody else uses it, and whether its last stop was clean.
+//!
+//! `node.json` holds its identity: a directory id born with the folder, the node and the cluster that it belongs to, and
+//! whether that node has been part of a cluster. A folder of another node, of another cluster, of a newer version or in
+//! use is refused.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::{BrokerEpoch, NodeId};
+use crate::io::disk::{Disk, OpenMode};
+
+/// The layout of the folder that this version writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const IDENTITY: &str = "node.json";
+const LOCK: &str = ".lock";
+const CLEAN_SHUTDOWN: &str = "clean-shutdown";
+const WAL: &str = "wal";
+const META: &str = "__meta";
+
+/// Why a data folder can't be used. Each is one line that names the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process uses it.
+    #[error("the data folder {0} is in use by another process")]
+    InUse(PathBuf),
+    /// A newer version wrote it.
+    #[error(
+        "the data folder {path} has format {found}, written by a newer version; this one reads up to {FORMAT_VERSION}"
+    )]
+    NewerFormat {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It belongs to another node.
+    #[error("the data folder {path} belongs to node {found}, not to node {given}")]
+    OtherNode {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: NodeId,
+        /// Who wants it.
+        given: NodeId,
+    },
+    /// It belongs to another cluster.
+    #[error("the data folder {path} belongs to cluster {found}, not to cluster {given}")]
+    OtherCluster {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wants it.
+        given: String,
+    },
+    /// It holds data, but not whose.
+    #[error("the data folder {0} holds data but no node.json: the file is lost, or this is no data folder")]
+    NoIdentity(PathBuf),
+    /// A node that was part of a cluster has no metadata.
+    #[error(
+        "the data folder {0} is of a node that was part of a cluster, but holds no metadata: its data is lost or not mounted"
+    )]
+    NoMetadata(PathBuf),
+    /// A file of it can't be understood.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file operation failed.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DataDirError + 'a {
+    move |source| DataDirError::Io { action, path: path.to_owned(), source }
+}
+
+/// Whose folder it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster, as clients see it.
+    pub cluster_id: String,
+    /// The node.
+    pub node: NodeId,
+    /// The folder itself: an emptied or replaced one has another.
+    pub directory: Uuid,
+}
+
+/// `node.json`.
+#[derive(Serialize, Deserialize)]
+struct IdentityFile {
+    format_version: u32,
+    cluster_id: String,
+    node_id: i32,
+    directory_id: Uuid,
+    /// Whether the node has formed or joined a cluster, so that its metadata must be there.
+    formed: bool,
+}
+
+/// The part of `node.json` that every version can read.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format_version: u32,
+}
+
+/// An open data folder; nobody else can open it until this is dropped.
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    identity: Identity,
+    formed: bool,
+    clean_shutdown: Option<BrokerEpoch>,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl DataDir {
+    /// Opens the folder, making it when it does not exist. `cluster_id` is checked when the folder has one already, and
+    /// drawn when neither has. `draw` makes random UUIDs.
+    ///
+    /// The mark of a clean shutdown is taken away: it counts for this start only.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        node: NodeId,
+        cluster_id: Option<&str>,
+        draw: impl FnMut() -> Uuid,
+    ) -> Result<Self, DataDirError> {
+        create_folder(disk.as_ref(), path)?;
+        let lock_path = path.join(LOCK);
+        let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
+            _ => io_error("lock", &lock_path)(error),
+        })?;
+        let (identity, formed) = match read_identity(disk.as_ref(), path)? {
+            Some((identity, formed)) => {
+                check_identity(path, &identity, node, cluster_id)?;
+                (identity, formed)
+            }
+            None => (new_identity(disk.as_ref(), path, node, cluster_id, draw)?, false),
+        };
+        let mut dir = Self { disk, path: path.to_owned(), identity, formed, clean_shutdown: None, _lock: lock };
+        if formed && is_empty(dir.disk.as_ref(), &dir.meta_dir())? {
+            return Err(DataDirError::NoMetadata(path.to_owned()));
+        }
+        dir.clean_shutdown = dir.take_clean_shutdown()?;
+        Ok(dir)
+    }
+
+    /// Whose it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether its node has formed or joined a cluster.
+    pub fn is_formed(&self) -> bool {
+        self.formed
+    }
+
+    /// Notes that its node has formed or joined a cluster: from now on it does not start without metadata. To be called
+    /// once the metadata is durable.
+    pub fn set_formed(&mut self) -> Result<(), DataDirError> {
+        self.formed = true;
+        write_identity(self.disk.as_ref(), &self.path, &self.identity, true)
+    }
+
+    /// The registration that ended cleanly when the folder was last used; `None` at its first start and after a crash.
+    pub fn clean_shutdown(&self) -> Option<BrokerEpoch> {
+        self.clean_shutdown
+    }
+
+    /// Notes that this registration ends cleanly: everything is flushed. The last thing that is written.
+    pub fn set_clean_shutdown(&self, epoch: BrokerEpoch) -> Result<(), DataDirError> {
+        replace(self.disk.as_ref(), &self.path, CLEAN_SHUTDOWN, format!("{epoch}\n").as_bytes())
+    }
+
+    /// The folder of the WALs.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.path.join(WAL)
+    }
+
+    /// The folder of the metadata plane's log.
+    pub fn meta_dir(&self) -> PathBuf {
+        self.path.join(WAL).join(META)
+    }
+
+    fn take_clean_shutdown(&self) -> Result<Option<BrokerEpoch>, DataDirError> {
+        let path = self.path.join(CLEAN_SHUTDOWN);
+        let Some(text) = read(self.disk.as_ref(), &path)? else { return Ok(None) };
+        self.disk.remove_file(&path).map_err(io_error("remove", &path))?;
+        self.disk.sync_dir(&self.path).map_err(io_error("sync", &self.path))?;
+        let number: Option<i64> = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+        let epoch = number.and_then(|number| BrokerEpoch::try_from(number).ok());
+        let damaged = || DataDirError::Damaged { path, what: "it holds no broker epoch".to_owned() };
+        epoch.ok_or_else(damaged).map(Some)
+    }
+}
+
+/// The identity of a folder that has none yet. It must hold nothing.
+fn new_identity(
+    disk: &dyn Disk,
+    path: &Path,
+    node: NodeId,
+    cluster_id: Option<&str>,
+    mut draw: impl FnMut() -> Uuid,
+) -> Result<Identity, DataDirError> {
+    if !is_empty(disk, &path.join(WAL))? {
+        return Err(DataDirError::NoIdentity(path.to_owned()));
+    }
+    // As Kafka writes UUIDs; one that starts with a dash would look like an option on a command line.
+    let mut drawn_cluster = || loop {
+        let text = URL_SAFE_NO_PAD.encode(draw().as_bytes());
+        if !text.starts_with('-') {
+            return text;
+        }
+    };
+    let cluster_id = cluster_id.map_or_else(&mut drawn_cluster, str::to_owned);
+    let identity = Identity { cluster_id, node, directory: draw() };
+    write_identity(disk, path, &identity, false)?;
+    Ok(identity)
+}
+
+fn check_identity(path: &Path, found: &Identity, node: NodeId, cluster_id: Option<&str>) -> Result<(), DataDirError> {
+    if found.node != node {
+        return Err(DataDirError::OtherNode { path: path.to_owned(), found: found.node, given: node });
+    }
+    match cluster_id {
+        Some(given) if given != found.cluster_id => Err(DataDirError::OtherCluster {
+            path: path.to_owned(),
+            found: found.cluster_id.clone(),
+            given: given.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<(Identity, bool)>, DataDirError> {
+    let path = dir.join(IDENTITY);
+    let Some(bytes) = read(disk, &path)? else { return Ok(None) };
+    let damaged = |what: String| DataDirError::Damaged { path: path.clone(), what };
+    let format: FormatOnly = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if format.format_version > FORMAT_VERSION {
+        return Err(DataDirError::NewerFormat { path: dir.to_owned(), found: format.format_version });
+    }
+    let file: IdentityFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let node = NodeId::try_from(file.node_id).map_err(|error| damaged(error.to_string()))?;
+    Ok(Some((Identity { cluster_id: file.cluster_id, node, directory: file.directory_id }, file.formed)))
+}
+
+fn write_identity(disk: &dyn Disk, dir: &Path, identity: &Identity, formed: bool) -> Result<(), DataDirError> {
+    let file = IdentityFile {
+        format_version: FORMAT_VERSION,
+        cluster_id: identity.cluster_id.clone(),
+        node_id: identity.node.get(),
+        directory_id: identity.directory,
+        formed,
+    };
+    let mut text = serde_json::to_vec_pretty(&file).expect("strings and numbers are always JSON");
+    text.push(b'\n');
+    replace(disk, dir, IDENTITY, &text)
+}
+
+/// Makes a folder and those above it, durably.
+fn create_folder(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(Path::to_owned),
+    };
+    let mut changed = Vec::new();
+    let mut missing = path.to_owned();
+    while !disk.exists(&missing).map_err(io_error("look for", &missing))? {
+        let Some(above) = parent(&missing) else { break };
+        changed.push(above.clone());
+        missing = above;
+    }
+    disk.create_dir_all(path).map_err(io_error("create", path))?;
+    changed.iter().try_for_each(|folder| disk.sync_dir(folder).map_err(io_error("sync", folder)))
+}
+
+/// Whether a folder holds nothing, or does not exist.
+fn is_empty(disk: &dyn Disk, dir: &Path) -> Result<bool, DataDirError> {
+    if !disk.exists(dir).map_err(io_error("look for", dir))? {
+        return Ok(true);
+    }
+    Ok(disk.list(dir).map_err(io_error("list", dir))?.is_empty())
+}
+
+/// A small file's contents, if it exists.
+fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
+    if !disk.exists(path).map_err(io_error("look for", path))? {
+        return Ok(None);
+    }
+    let file = disk.open(path, OpenMode::Read).map_err(io_error("open", path))?;
+    let mut bytes = vec![0; file.len().map_err(io_error("measure", path))? as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(io_error("read", path))?;
+    Ok(Some(bytes))
+}
+
+/// Writes a file whole or not at all, durably.
+fn replace(disk: &dyn Disk, dir: &Path, name: &str, contents: &[u8]) -> Result<(), DataDirError> {
+    let (path, temporary) = (dir.join(name), dir.join(format!("{name}.tmp")));
+    let file = disk.open(&temporary, OpenMode::Create).map_err(io_error("create", &temporary))?;
+    file.set_len(0).map_err(io_error("cut", &temporary))?;
+    file.write_all_at(&[IoSlice::new(contents)], 0).map_err(io_error("write", &temporary))?;
+    file.sync_all().map_err(io_error("sync", &temporary))?;
+    disk.rename(&temporary, &path).map_err(io_error("rename", &temporary))?;
+    disk.sync_dir(dir).map_err(io_error("sync", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::disk::sim::SimDisk;
+
+    const NODE: NodeId = NodeId::new(3);
+
+    fn path() -> &'static Path {
+        Path::new("/srv/data")
+    }
+
+    fn open_as(disk: &SimDisk, node: NodeId, cluster_id: Option<&str>) -> Result<DataDir, DataDirError> {
+        // The first would give a cluster id that starts with a dash.
+        let mut drawn = 0xfa_u128 << 120;
+        let draw = || {
+            drawn += 1 << 120;
+            Uuid::from_u128(drawn)
+        };
+        DataDir::open(Arc::new(disk.clone()), path(), node, cluster_id, draw)
+    }
+
+    fn open(disk: &SimDisk) -> Result<DataDir, DataDirError> {
+        open_as(disk, NODE, None)
+    }
+
+    fn refusal(result: Result<DataDir, DataDirError>) -> String {
+        result.err().expect("the folder is refused").to_string()
+    }
+
+    fn form(disk: &SimDisk) -> DataDir {
+        let mut dir = open(disk).expect("a new folder");
+        disk.create_dir_all(&dir.meta_dir()).expect("no faults");
+        replace(disk, &dir.meta_dir(), "log", b"metadata").expect("no faults");
+        dir.set_formed().expect("no faults");
+        dir
+    }
+
+    #[test]
+    fn the_identity_is_born_once_and_survives_a_power_loss() {
+        let disk = SimDisk::new();
+        let dir = open(&disk).expect("a new folder");
+        let born = dir.identity().clone();
+        assert_eq!(born.cluster_id.len(), 22, "as Kafka writes UUIDs");
+        drop(dir);
+        let disk = disk.crash(1);
+        let dir = open(&disk).expect("the same folder");
+        assert_eq!(*dir.identity(), born);
+        assert!(!dir.is_formed());
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused() {
+        let disk = SimDisk::new();
+        let dir = open(&disk).expect("a new folder");
+        assert_eq!(refusal(open(&disk)), "the data folder /srv/data is in use by another process");
+        drop(dir);
+        open(&disk).expect("free again");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_whatever_else_it_holds() {
+        let disk = SimDisk::new();
+        drop(open(&disk).expect("a new folder"));
+        replace(&disk, path(), IDENTITY, br#"{"format_version": 2, "anything": []}"#).expect("no faults");
+        let text = "the data folder /srv/data has format 2, written by a newer version; this one reads up to 1";
+        assert_eq!(refusal(open(&disk)), text);
+    }
+
+    #[test]
+    fn a_folder_of_another_node_or_cluster_is_refused() {
+        let disk = SimDisk::new();
+        drop(open_as(&disk, NODE, Some("blue")).expect("a new folder"));
+        let text = "the data folder /srv/data belongs to node 3, not to node 4";
+        assert_eq!(refusal(open_as(&disk, NodeId::new(4), None)), text);
+        let text = "the data folder /srv/data belongs to cluster blue, not to cluster green";
+        assert_eq!(refusal(open_as(&disk, NODE, Some("green"))), text);
+        open_as(&disk, NODE, Some("blue")).expect("its own");
+    }
+
+    #[test]
+    fn a_formed_node_without_metadata_refuses_to_start() {
+        let disk = SimDisk::new();
+        let meta_dir = form(&disk).meta_dir();
+        assert!(open(&disk).expect("whole").is_formed());
+        disk.remove_dir_all(&meta_dir).expect("no faults");
+        assert!(matches!(open(&disk), Err(DataDirError::NoMetadata(_))));
+    }
+
+    #[test]
+    fn data_without_an_identity_is_refused() {
+        let disk = SimDisk::new();
+        drop(form(&disk));
+        disk.remove_file(&path().join(IDENTITY)).expect("no faults");
+        assert!(matches!(open(&disk), Err(DataDirError::NoIdentity(_))));
+        replace(&disk, path(), IDENTITY, b"{").expect("no faults");
+        assert!(matches!(open(&disk), Err(DataDirError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_clean_shutdown_counts_for_one_start() {
+        let disk = SimDisk::new();
+        let dir = open(&disk).expect("a new folder");
+        assert_eq!(dir.clean_shutdown(), None);
+        dir.set_clean_shutdown(BrokerEpoch::new(17)).expect("no faults");
+        drop(dir);
+        assert_eq!(open(&disk.crash(2)).expect("its own").clean_shutdown(), Some(BrokerEpoch::new(17)));
+        let disk = disk.kill();
+        assert_eq!(open(&disk).expect("its own").clean_shutdown(), Some(BrokerEpoch::new(17)));
+        assert_eq!(open(&disk.crash(3)).expect("its own").clean_shutdown(), None, "this start may have crashed");
+    }
+
+    #[test]
+    fn a_crash_at_any_point_of_the_first_start_leaves_a_folder_that_starts() {
+        for point in 1.. {
+            let disk = SimDisk::new();
+            disk.crash_at(point);
+            let finished = open(&disk).is_ok();
+            for seed in 0..8 {
+                open(&disk.crash(seed)).expect("whatever was written, the folder starts");
+            }
+            if finished {
+                assert!(point > 10, "the crash points were passed");
+                break;
+            }
+        }
+    }
+}
