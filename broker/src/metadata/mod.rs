@@ -19,7 +19,11 @@ mod proto;
 pub mod snapshot;
 pub mod state;
 #[cfg(test)]
+mod state_tests;
+#[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod topology;
 
 pub use command::{AlterPartition, Command, ConfigChange, NewTopic, Outcome, Refused};

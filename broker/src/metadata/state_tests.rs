@@ -1,0 +1,292 @@
+//! What each command does, and the rules of the replication design that apply keeps.
+
+use super::testing::node;
+use super::*;
+use crate::ids::{
+    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition,
+};
+
+fn ids(nodes: &[i32]) -> Vec<NodeId> {
+    nodes.iter().copied().map(NodeId::new).collect()
+}
+
+fn topic_id(number: u128) -> TopicId {
+    TopicId::from_uuid(uuid::Uuid::from_u128(number)).expect("not nil")
+}
+
+/// A cluster of three nodes, and one topic of one partition on them.
+struct Cluster(State);
+
+impl Cluster {
+    fn new(min_insync_replicas: u32) -> Self {
+        let mut cluster = Self(State::new(Image::empty("cluster")));
+        for id in 0..3 {
+            cluster.register(node(id), false);
+        }
+        let outcome = cluster.apply(Command::CreateTopic(NewTopic {
+            name: "orders".to_owned(),
+            id: topic_id(1),
+            assignment: vec![ids(&[0, 1, 2])],
+            configs: vec![("min.insync.replicas".to_owned(), min_insync_replicas.to_string())],
+        }));
+        assert_eq!(outcome, Outcome::Done);
+        cluster
+    }
+
+    fn apply(&mut self, command: Command) -> Outcome {
+        self.0.apply(self.0.index() + 1, command)
+    }
+
+    fn register(&mut self, node: Node, acked_may_be_lost: bool) -> Outcome {
+        self.apply(Command::RegisterNode { node, acked_may_be_lost })
+    }
+
+    fn fence(&mut self, id: i32) {
+        let epoch = self.epoch(id);
+        assert_eq!(self.apply(Command::FenceNode { node: NodeId::new(id), epoch }), Outcome::Done);
+    }
+
+    fn epoch(&self, id: i32) -> BrokerEpoch {
+        self.0.image().node(NodeId::new(id)).expect("registered").epoch
+    }
+
+    fn partition(&self) -> PartitionRegistration {
+        let image = self.0.image();
+        let topic = image.topic("orders").expect("created");
+        PartitionRegistration::clone(&topic.partitions[0])
+    }
+
+    /// The leader's proposal of this ISR, with all epochs as they are.
+    fn proposal(&self, isr: &[i32]) -> AlterPartition {
+        let partition = self.partition();
+        let leader = partition.leader.expect("led");
+        AlterPartition {
+            partition: TopicPartition { topic: topic_id(1), partition: PartitionIndex::FIRST },
+            leader,
+            leader_broker_epoch: self.epoch(leader.get()),
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            isr: isr.iter().map(|&id| (NodeId::new(id), self.epoch(id))).collect(),
+        }
+    }
+
+    fn set_isr(&mut self, isr: &[i32]) {
+        let change = self.proposal(isr);
+        assert_eq!(self.apply(Command::AlterPartition(change)), Outcome::Done);
+    }
+}
+
+#[test]
+fn a_created_topic_is_led_by_its_first_replica_in_epoch_0() {
+    let cluster = Cluster::new(1);
+    let partition = cluster.partition();
+    assert_eq!(partition.leader, Some(NodeId::new(0)));
+    assert_eq!(partition.leader_epoch, LeaderEpoch::FIRST);
+    assert_eq!(partition.partition_epoch, PartitionEpoch::FIRST);
+    assert_eq!(partition.isr, ids(&[0, 1, 2]));
+    let image = cluster.0.image();
+    let configs: Vec<_> = image.configs(&ConfigResource::Topic("orders".into())).collect();
+    assert_eq!(configs, [("min.insync.replicas", "1")]);
+}
+
+#[test]
+fn a_taken_name_or_a_bad_assignment_is_refused() {
+    let mut cluster = Cluster::new(1);
+    let new = |name: &str, id, assignment| {
+        Command::CreateTopic(NewTopic { name: name.to_owned(), id: topic_id(id), assignment, configs: Vec::new() })
+    };
+    let cases = [
+        (new("orders", 2, vec![ids(&[0])]), Refused::TopicExists),
+        (new("others", 1, vec![ids(&[0])]), Refused::TopicExists),
+        (new("others", 2, vec![]), Refused::InvalidAssignment),
+        (new("others", 2, vec![ids(&[])]), Refused::InvalidAssignment),
+        (new("others", 2, vec![ids(&[0, 0])]), Refused::InvalidAssignment),
+        (new("others", 2, vec![ids(&[0]), ids(&[3])]), Refused::InvalidAssignment),
+    ];
+    for (command, refused) in cases {
+        assert_eq!(cluster.apply(command.clone()), Outcome::Refused(refused), "{command:?}");
+    }
+    cluster.fence(2);
+    assert_eq!(cluster.apply(new("others", 2, vec![ids(&[2])])), Outcome::Refused(Refused::InvalidAssignment));
+}
+
+#[test]
+fn partitions_are_added_only_to_the_number_that_the_proposer_saw() {
+    let mut cluster = Cluster::new(1);
+    let add = |existing| Command::CreatePartitions {
+        topic: topic_id(1),
+        existing: PartitionIndex::new(existing),
+        assignment: vec![ids(&[1])],
+    };
+    assert_eq!(cluster.apply(add(2)), Outcome::Refused(Refused::PartitionCountChanged));
+    assert_eq!(cluster.apply(add(1)), Outcome::Done);
+    assert_eq!(cluster.apply(add(1)), Outcome::Refused(Refused::PartitionCountChanged));
+    assert_eq!(cluster.0.image().topic("orders").expect("created").partitions.len(), 2);
+}
+
+#[test]
+fn a_deleted_topic_takes_its_settings_with_it() {
+    let mut cluster = Cluster::new(1);
+    assert_eq!(cluster.apply(Command::DeleteTopic(topic_id(1))), Outcome::Done);
+    let image = cluster.0.image();
+    assert!(image.topic("orders").is_none() && image.topic_by_id(topic_id(1)).is_none());
+    assert_eq!(image.config_resources().count(), 0);
+    assert_eq!(cluster.apply(Command::DeleteTopic(topic_id(1))), Outcome::Refused(Refused::UnknownTopic));
+}
+
+#[test]
+fn producer_ids_come_in_blocks_that_never_overlap_and_only_for_the_current_registration() {
+    let mut cluster = Cluster::new(1);
+    let node = NodeId::new(1);
+    let epoch = cluster.epoch(1);
+    for first in [0, 1000, 2000] {
+        let outcome = cluster.apply(Command::AllocateProducerIds { node, epoch });
+        assert_eq!(outcome, Outcome::ProducerIds { first: ProducerId::new(first), count: 1000 });
+    }
+    cluster.register(testing::node(1), false);
+    let outcome = cluster.apply(Command::AllocateProducerIds { node, epoch });
+    assert_eq!(outcome, Outcome::Refused(Refused::StaleBrokerEpoch));
+    let outcome = cluster.apply(Command::AllocateProducerIds { node: NodeId::new(9), epoch });
+    assert_eq!(outcome, Outcome::Refused(Refused::UnknownNode));
+}
+
+#[test]
+fn settings_of_an_unknown_topic_are_refused_and_removed_ones_are_gone() {
+    let mut cluster = Cluster::new(1);
+    let set = |resource, value: Option<&str>| Command::SetConfigs {
+        resource,
+        changes: vec![("retention.ms".to_owned(), value.map(str::to_owned))],
+    };
+    let unknown = ConfigResource::Topic("nothing".into());
+    assert_eq!(cluster.apply(set(unknown, Some("1"))), Outcome::Refused(Refused::UnknownTopic));
+    assert_eq!(cluster.apply(set(ConfigResource::BrokerDefault, Some("1"))), Outcome::Done);
+    assert_eq!(cluster.0.image().config(&ConfigResource::BrokerDefault, "retention.ms"), Some("1"));
+    assert_eq!(cluster.apply(set(ConfigResource::BrokerDefault, None)), Outcome::Done);
+    assert!(!cluster.0.image().config_resources().any(|resource| *resource == ConfigResource::BrokerDefault));
+}
+
+#[test]
+fn rule_8_a_lost_race_for_the_isr_is_refused() {
+    let mut cluster = Cluster::new(1);
+    let proposal = cluster.proposal(&[0, 1]);
+    assert_eq!(cluster.apply(Command::AlterPartition(proposal.clone())), Outcome::Done);
+    assert_eq!(cluster.partition().partition_epoch, PartitionEpoch::new(1));
+    assert_eq!(cluster.partition().leader_epoch, LeaderEpoch::FIRST, "an ISR change is no election");
+    let stale = |change: AlterPartition, refused| (change, Outcome::Refused(refused));
+    let now = cluster.proposal(&[0, 1, 2]);
+    let cases = [
+        stale(proposal, Refused::PartitionEpochChanged),
+        stale(AlterPartition { leader_epoch: LeaderEpoch::new(1), ..now.clone() }, Refused::FencedLeaderEpoch),
+        stale(AlterPartition { leader_broker_epoch: BrokerEpoch::FIRST, ..now.clone() }, Refused::StaleBrokerEpoch),
+        stale(
+            AlterPartition { leader: NodeId::new(1), leader_broker_epoch: cluster.epoch(1), ..now.clone() },
+            Refused::FencedLeaderEpoch,
+        ),
+        stale(AlterPartition { isr: now.isr[1..].to_vec(), ..now.clone() }, Refused::InvalidIsr),
+        stale(AlterPartition { isr: [now.isr[0]; 2].to_vec(), ..now.clone() }, Refused::InvalidIsr),
+    ];
+    for (change, outcome) in cases {
+        assert_eq!(cluster.apply(Command::AlterPartition(change.clone())), outcome, "{change:?}");
+    }
+}
+
+#[test]
+fn rule_7_a_replica_joins_the_isr_only_in_its_current_registration() {
+    let mut cluster = Cluster::new(1);
+    cluster.set_isr(&[0]);
+    let proposal = cluster.proposal(&[0, 1]);
+    cluster.register(node(1), false);
+    let outcome = cluster.apply(Command::AlterPartition(proposal));
+    assert_eq!(outcome, Outcome::Refused(Refused::IneligibleReplica));
+    cluster.fence(1);
+    let outcome = cluster.apply(Command::AlterPartition(cluster.proposal(&[0, 1])));
+    assert_eq!(outcome, Outcome::Refused(Refused::IneligibleReplica));
+}
+
+#[test]
+fn rule_10_lowering_the_minimum_empties_the_eligible_leaders_in_the_same_command() {
+    let mut cluster = Cluster::new(2);
+    cluster.set_isr(&[0]);
+    assert_eq!(cluster.partition().elr, ids(&[1, 2]));
+    let before = cluster.partition().partition_epoch;
+    cluster.apply(Command::SetConfigs {
+        resource: ConfigResource::Topic("orders".into()),
+        changes: vec![("min.insync.replicas".to_owned(), None)],
+    });
+    assert_eq!(cluster.partition().elr, ids(&[]));
+    assert_eq!(cluster.partition().partition_epoch, before.next());
+}
+
+#[test]
+fn rule_10_a_wiped_node_leaves_the_isr_and_the_eligible_leaders_before_it_is_alive() {
+    let mut cluster = Cluster::new(2);
+    cluster.set_isr(&[0]);
+    for id in [0, 1] {
+        cluster.fence(id);
+    }
+    assert_eq!(cluster.partition().leader, Some(NodeId::new(2)), "an eligible leader");
+    cluster.fence(2);
+    assert_eq!(cluster.partition().leader, None);
+    let wiped = Node { directory: uuid::Uuid::from_u128(99), ..node(2) };
+    cluster.register(wiped, false);
+    assert_eq!(cluster.partition().leader, None, "its data is gone");
+    assert!(!cluster.partition().elr.contains(&NodeId::new(2)));
+    cluster.register(node(0), false);
+    assert_eq!(cluster.partition().leader, Some(NodeId::new(0)));
+    assert_eq!(cluster.partition().isr, ids(&[0]));
+}
+
+#[test]
+fn rule_10_after_an_unclean_stop_without_flushes_only_the_last_leader_may_lead_an_empty_isr() {
+    let mut cluster = Cluster::new(1);
+    cluster.set_isr(&[0]);
+    cluster.fence(0);
+    assert_eq!((cluster.partition().leader, cluster.partition().elr), (None, ids(&[0])));
+    cluster.register(node(1), true);
+    assert_eq!(cluster.partition().leader, None);
+    cluster.register(node(0), true);
+    assert_eq!(cluster.partition().leader, Some(NodeId::new(0)), "the last leader with its old directory");
+}
+
+#[test]
+fn rule_10_an_unclean_stop_without_flushes_gives_leadership_to_an_in_sync_replica() {
+    let mut cluster = Cluster::new(1);
+    cluster.register(node(0), true);
+    assert_eq!(cluster.partition().leader, Some(NodeId::new(1)));
+    assert_eq!(cluster.partition().isr, ids(&[1, 2]));
+}
+
+#[test]
+fn rule_10_another_data_folder_waits_until_the_old_session_is_fenced() {
+    let mut cluster = Cluster::new(1);
+    let other = Node { directory: uuid::Uuid::from_u128(99), ..node(2) };
+    assert_eq!(cluster.register(other.clone(), false), Outcome::Refused(Refused::NodeIdInUse));
+    cluster.fence(2);
+    assert!(matches!(cluster.register(other, false), Outcome::Registered(_)));
+}
+
+#[test]
+fn rule_14_a_restarted_broker_never_resumes_a_leader_epoch() {
+    let mut cluster = Cluster::new(1);
+    let before = cluster.partition();
+    let Outcome::Registered(epoch) = cluster.register(node(0), false) else { panic!("the same data folder") };
+    let after = cluster.partition();
+    assert_eq!(after.leader, before.leader);
+    assert_eq!(after.leader_broker_epoch, Some(epoch));
+    assert_eq!(after.leader_epoch, before.leader_epoch.next());
+    assert_eq!(after.partition_epoch, before.partition_epoch.next());
+    cluster.register(node(1), false);
+    assert_eq!(cluster.partition(), after, "node 1 leads nothing");
+}
+
+#[test]
+fn a_fenced_leader_is_replaced_and_a_stale_fence_is_refused() {
+    let mut cluster = Cluster::new(1);
+    let stale = cluster.epoch(0);
+    cluster.register(node(0), false);
+    let outcome = cluster.apply(Command::FenceNode { node: NodeId::new(0), epoch: stale });
+    assert_eq!(outcome, Outcome::Refused(Refused::StaleBrokerEpoch));
+    cluster.fence(0);
+    let partition = cluster.partition();
+    assert_eq!((partition.leader, partition.isr), (Some(NodeId::new(1)), ids(&[1, 2])));
+}
