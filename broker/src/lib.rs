@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod datadir;
+pub mod coordinator;
 pub mod ids;
 pub mod io;
 pub mod kafka;

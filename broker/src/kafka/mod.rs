@@ -17,6 +17,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Settings;
+use crate::coordinator::GroupCoordinator;
+use crate::coordinator::producer_ids::ProducerIds;
 use crate::ids::NodeId;
 use crate::io::clock::Clock;
 use crate::log::LogStore;
@@ -36,6 +38,10 @@ pub struct Broker {
     pub logs: Arc<LogStore>,
     /// The message WAL, for admission.
     pub wal: Arc<GroupCommitWal>,
+    /// The groups that this node coordinates.
+    pub groups: Arc<GroupCoordinator>,
+    /// Ids for idempotent producers.
+    pub producer_ids: ProducerIds,
     /// Static and dynamic settings.
     pub settings: Arc<Settings>,
     /// Time.
