@@ -10,7 +10,7 @@ use crate::kafka::limits::Limits;
 
 /// Bounds of time that a test can wait for.
 fn hasty() -> Limits {
-    Limits { transfer_grace: Duration::from_millis(50), ..Limits::default() }
+    Limits { transfer_grace: Duration::from_millis(50), min_bytes_per_second: 1 << 30, ..Limits::default() }
 }
 
 #[tokio::test]
