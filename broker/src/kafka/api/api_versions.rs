@@ -75,7 +75,7 @@ fn listing(version: i16, epoch: u64) -> ApiVersionsResponse {
 }
 
 fn entry(api: &Api) -> ApiVersion {
-    message!(ApiVersion { api_key: api.key, min_version: api.min, max_version: api.max })
+    message!(ApiVersion { api_key: api.key, min_version: api.advertised_min(), max_version: api.max })
 }
 
 #[cfg(test)]
@@ -128,6 +128,13 @@ mod tests {
             let body = Body::encode(&listing(version, 9), version).unwrap().to_bytes();
             assert_eq!(body[..2], [0, 0]);
         }
+    }
+
+    #[test]
+    fn produce_is_told_from_version_0_though_it_is_served_from_3() {
+        let listed = listing(0, 0).api_keys;
+        let produce = listed.iter().find(|api| api.api_key == 0).unwrap();
+        assert_eq!((produce.min_version, produce.max_version), (0, 13));
     }
 
     /// As Apache Kafka 4.4.0 answers version 6.

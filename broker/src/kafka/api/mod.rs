@@ -13,6 +13,7 @@ use kafka_wire::{KafkaMessage, KafkaRequest};
 use kafka_wire_core::{ApiKey, ApiVersion};
 
 use super::service::{Answer, Call, Request, Service};
+use super::wire::produce::ProduceRequest;
 use super::wire::{DecodeError, DecodeRequest, EncodeResponse};
 use super::{Broker, RequestContext};
 
@@ -38,6 +39,12 @@ impl Api {
     /// As the protocol names it: `Produce`.
     pub fn name(&self) -> &'static str {
         self.request_name.trim_end_matches("Request")
+    }
+
+    /// The lowest version that `ApiVersions` tells: librdkafka turns compression off when Produce does not begin at 0
+    /// (KAFKA-18659).
+    pub fn advertised_min(&self) -> i16 {
+        if self.key == <kafka_wire::ProduceRequest as KafkaRequest>::API_KEY.value() { 0 } else { self.min }
     }
 
     /// Whether it is served at `version`.
@@ -95,7 +102,21 @@ macro_rules! apis {
 
         /// The keys in the order of the table.
         const KEYS: &[i16] = &[$( <kafka_wire::$request as KafkaRequest>::API_KEY.value() ),*];
+
+        /// Decodes a body as `start` does, and drops it: what tests and fuzzing feed.
+        pub fn decode(api: &Api, version: i16, body: Bytes) -> Result<(), DecodeError> {
+            $(
+                if api.key == <kafka_wire::$request as KafkaRequest>::API_KEY.value() {
+                    return apis!(@decode $kind $handler, body, version);
+                }
+            )*
+            unreachable!("{api:?} is in the table")
+        }
     };
+    (@decode pipelined $handler:path, $body:ident, $version:ident) => {
+        ProduceRequest::decode($body, $version).map(drop)
+    };
+    (@decode $kind:ident $handler:path, $body:ident, $version:ident) => { decode_for($handler, $body, $version) };
     (@serial $handler:path) => { |context, body| {
         let request = DecodeRequest::decode(body, context.version)?;
         Ok(Call::Serial(Box::pin(async move { answer(&context, $handler(&context, request).await) })))
@@ -113,6 +134,15 @@ macro_rules! apis {
 apis! {
     pipelined ProduceRequest 3..=13 => produce::begin;
     serial ApiVersionsRequest 0..=5 => api_versions::handle;
+}
+
+/// Decodes what a handler takes.
+fn decode_for<Q: DecodeRequest, R>(
+    _handler: impl AsyncFn(&RequestContext, Q) -> R,
+    body: Bytes,
+    version: i16,
+) -> Result<(), DecodeError> {
+    Q::decode(body, version).map(drop)
 }
 
 /// The place of a key in the table.
@@ -171,6 +201,8 @@ impl Service for Arc<Broker> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -180,6 +212,34 @@ mod tests {
             assert_eq!(find(key).map(|api| api.key), listed);
         }
         assert!(APIS.iter().enumerate().all(|(index, api)| api.index == index));
+    }
+
+    proptest! {
+        /// No body makes a decoder panic or take memory that the body does not justify.
+        #[test]
+        fn any_body_is_decoded_or_refused(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let body = Bytes::from(body);
+            for api in APIS {
+                for version in api.min..=api.max {
+                    let _ = decode(api, version, body.clone());
+                }
+            }
+        }
+    }
+
+    /// Two billion of anything in a request of 44 bytes, at every place where a length may be.
+    #[test]
+    fn a_length_of_two_billion_in_a_short_body_is_refused() {
+        let lengths = [&[0x7f, 0xff, 0xff, 0xff][..], &[0xff, 0xff, 0xff, 0xff, 0x07], &[0x80, 0, 0, 0]];
+        for (api, length) in APIS.iter().flat_map(|api| lengths.map(|length| (api, length))) {
+            for (version, filler, at) in (api.min..=api.max)
+                .flat_map(|version| (0..30).flat_map(move |at| [0, 1].map(|filler| (version, filler, at))))
+            {
+                let mut body = vec![filler; 30];
+                body.splice(at.., length.iter().copied().chain(std::iter::repeat_n(filler, 30 - at)));
+                let _ = decode(api, version, Bytes::from(body));
+            }
+        }
     }
 
     #[test]
