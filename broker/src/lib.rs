@@ -3,6 +3,8 @@
 //! Arrows point down only: `kafka, coordinator, admin, http → stream, metadata → log, raft → wal, io`.
 //! `docs/overview.md` tells where things live.
 
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod datadir;
 pub mod coordinator;

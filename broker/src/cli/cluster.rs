@@ -1,0 +1,97 @@
+//! `chronik cluster status`.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::output::table;
+use super::{ClusterArgs, Failure, OutputArgs};
+use crate::client::{TopicMetadata, admin};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Nodes, controller, and partitions that need attention
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Status {
+    cluster_id: String,
+    controller: i32,
+    topics: usize,
+    partitions: usize,
+    under_replicated_partitions: usize,
+    offline_partitions: usize,
+    nodes: Vec<NodeStatus>,
+}
+
+#[derive(Serialize)]
+struct NodeStatus {
+    node: i32,
+    address: String,
+    rack: Option<String>,
+    fenced: bool,
+    leaders: usize,
+    replicas: usize,
+}
+
+pub(super) async fn run(command: ClusterCommand) -> Result<(), Failure> {
+    let ClusterCommand::Status(args) = command;
+    let client = args.cluster.connect().await?;
+    let cluster = admin::describe_cluster(&client).await?;
+    let topics = client.topics().await?;
+    let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
+    let node = |broker: &kafka_wire::describe_cluster_response::DescribeClusterBroker| NodeStatus {
+        node: broker.broker_id,
+        address: format!("{}:{}", broker.host, broker.port),
+        rack: broker.rack.as_ref().map(ToString::to_string),
+        fenced: broker.is_fenced,
+        leaders: partitions().filter(|partition| partition.leader == Some(broker.broker_id)).count(),
+        replicas: partitions().filter(|partition| partition.replicas.contains(&broker.broker_id)).count(),
+    };
+    let status = Status {
+        cluster_id: cluster.cluster_id.to_string(),
+        controller: cluster.controller_id,
+        topics: topics.len(),
+        partitions: partitions().count(),
+        under_replicated_partitions: partitions().filter(|p| p.isr.len() < p.replicas.len()).count(),
+        offline_partitions: offline(&topics),
+        nodes: cluster.brokers.iter().map(node).collect(),
+    };
+    args.output.open().document(&status, people)
+}
+
+fn offline(topics: &[TopicMetadata]) -> usize {
+    topics.iter().flat_map(|topic| &topic.partitions).filter(|partition| partition.leader.is_none()).count()
+}
+
+fn people(status: &Status) -> String {
+    let rows = status.nodes.iter().map(|node| {
+        vec![
+            node.node.to_string(),
+            node.address.clone(),
+            node.rack.clone().unwrap_or_else(|| "-".to_owned()),
+            if node.fenced { "fenced" } else { "active" }.to_owned(),
+            if node.node == status.controller { "controller" } else { "" }.to_owned(),
+            node.leaders.to_string(),
+            node.replicas.to_string(),
+        ]
+    });
+    format!(
+        "cluster {}: {} nodes, {} topics, {} partitions ({} under-replicated, {} offline)\n\n{}",
+        status.cluster_id,
+        status.nodes.len(),
+        status.topics,
+        status.partitions,
+        status.under_replicated_partitions,
+        status.offline_partitions,
+        table(&["NODE", "ADDRESS", "RACK", "STATE", "ROLE", "LEADERS", "REPLICAS"], rows)
+    )
+}

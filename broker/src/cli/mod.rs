@@ -1,0 +1,181 @@
+//! The commands: one file each. What they share: the connection flags, output, exit codes.
+
+mod bench;
+mod cluster;
+mod completions;
+mod consume;
+mod dump;
+mod exit;
+mod format;
+mod group;
+mod output;
+mod produce;
+mod progress;
+pub mod reference;
+mod start;
+mod topic;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use exit::Failure;
+use output::{Output, OutputFormat};
+
+use crate::client::Client;
+use crate::log::Compression;
+
+/// A Kafka-compatible broker and its tools.
+#[derive(Debug, Parser)]
+#[command(name = "chronik", version, propagate_version = true, max_term_width = 120, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a broker node
+    Start(start::StartArgs),
+    /// List, create, describe, change and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Send the lines of standard input as records
+    Produce(produce::ProduceArgs),
+    /// Print records
+    Consume(consume::ConsumeArgs),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Show the cluster
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Show what a segment, an index or a journal file holds
+    Dump(dump::DumpArgs),
+    /// Measure throughput and latency
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the version
+    Version(version::VersionArgs),
+}
+
+/// Where the cluster is.
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    /// Addresses of the cluster's nodes: one that answers is enough
+    #[arg(
+        long,
+        value_name = "HOST:PORT[,…]",
+        default_value = "localhost:9092",
+        env = "CHRONIK_BOOTSTRAP",
+        hide_env = true
+    )]
+    bootstrap: String,
+}
+
+impl ClusterArgs {
+    async fn connect(&self) -> Result<Arc<Client>, Failure> {
+        Ok(Client::connect(&self.bootstrap).await?)
+    }
+}
+
+/// How to print.
+#[derive(Debug, Args)]
+struct OutputArgs {
+    /// How to print: for people or for programs
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Table)]
+    output: OutputFormat,
+}
+
+impl OutputArgs {
+    fn open(&self) -> Output {
+        Output::stdout(self.output)
+    }
+}
+
+/// How batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl From<Codec> for Compression {
+    fn from(codec: Codec) -> Self {
+        match codec {
+            Codec::None => Self::None,
+            Codec::Gzip => Self::Gzip,
+            Codec::Snappy => Self::Snappy,
+            Codec::Lz4 => Self::Lz4,
+            Codec::Zstd => Self::Zstd,
+        }
+    }
+}
+
+/// Runs a command line and answers its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(usage) => return exit::print_usage(&usage),
+    };
+    exit::report(dispatch(cli.command))
+}
+
+/// The whole command line, for completions and the reference.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Start(args) => start::run(args),
+        Command::Topic(command) => block_on(topic::run(command)),
+        Command::Produce(args) => block_on(produce::run(args)),
+        Command::Consume(args) => block_on(consume::run(args)),
+        Command::Group(command) => block_on(group::run(command)),
+        Command::Cluster(command) => block_on(cluster::run(command)),
+        Command::Dump(args) => dump::run(args),
+        Command::Bench(command) => block_on(bench::run(command)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Version(args) => version::run(&args),
+    }
+}
+
+/// Runs a client command: one thread is enough.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| Failure::Failed(format!("can't start: {why}")))?;
+    let outcome = runtime.block_on(command);
+    // A thread that still reads standard input must not keep the process alive.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_are_told_apart() {
+        assert!(Cli::try_parse_from(["chronik", "topic", "create"]).is_err());
+        assert!(Cli::try_parse_from(["chronik", "topic", "create", "t", "--config", "no-equals-sign"]).is_err());
+        assert!(Cli::try_parse_from(["chronik", "topic", "create", "t", "--config", "a=b=c"]).is_ok());
+        assert!(Cli::try_parse_from(["chronik", "group", "reset", "g"]).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! A client of a whole cluster: finds its brokers, keeps one connection to each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_wire::metadata_request::MetadataRequestTopic;
+use kafka_wire::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
+use kafka_wire_core::{StrBytes, Uuid};
+use parking_lot::Mutex;
+
+use super::{ClientError, Connection, check};
+use crate::kafka::wire::ErrorCode;
+use crate::message;
+
+/// A pause before an attempt is repeated.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long a retriable error is retried.
+pub(super) const RETRY_FOR: Duration = Duration::from_secs(30);
+
+/// One partition as Metadata tells it.
+#[derive(Debug, Clone)]
+pub struct PartitionMetadata {
+    /// Its index.
+    pub index: i32,
+    /// Who leads it.
+    pub leader: Option<i32>,
+    /// The leadership's epoch.
+    pub leader_epoch: i32,
+    /// Its replicas, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// The in-sync ones.
+    pub isr: Vec<i32>,
+}
+
+/// One topic as Metadata tells it.
+#[derive(Debug, Clone)]
+pub struct TopicMetadata {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: Uuid,
+    /// Whether the broker made it for itself.
+    pub internal: bool,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionMetadata>,
+}
+
+/// A cluster, by one of its brokers.
+pub struct Client {
+    bootstrap: String,
+    brokers: Mutex<HashMap<i32, String>>,
+    connections: Mutex<HashMap<String, Arc<Connection>>>,
+}
+
+impl Client {
+    /// Connects to the first address of a comma-separated list that answers.
+    pub async fn connect(bootstrap: &str) -> Result<Arc<Self>, ClientError> {
+        let client = Arc::new(Self {
+            bootstrap: bootstrap.to_owned(),
+            brokers: Mutex::default(),
+            connections: Mutex::default(),
+        });
+        client.any().await?;
+        Ok(client)
+    }
+
+    /// A connection to whichever bootstrap address answers.
+    pub async fn any(&self) -> Result<Arc<Connection>, ClientError> {
+        let mut last = None;
+        for address in self.bootstrap.split(',').map(str::trim).filter(|address| !address.is_empty()) {
+            match self.connection(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => last = Some(why),
+            }
+        }
+        Err(last.unwrap_or_else(|| ClientError::Connect {
+            address: self.bootstrap.clone(),
+            why: "not HOST:PORT[,HOST:PORT…]".to_owned(),
+        }))
+    }
+
+    /// The connection to an address, opened when there is none.
+    async fn connection(&self, address: &str) -> Result<Arc<Connection>, ClientError> {
+        let known = self.connections.lock().get(address).cloned();
+        if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
+            return Ok(connection);
+        }
+        let connection = Arc::new(Connection::open(address).await?);
+        self.connections.lock().insert(address.to_owned(), connection.clone());
+        Ok(connection)
+    }
+
+    /// The connection to a broker by its id.
+    pub async fn broker(&self, id: i32) -> Result<Arc<Connection>, ClientError> {
+        let known = self.brokers.lock().get(&id).cloned();
+        let address = match known {
+            Some(address) => address,
+            None => {
+                self.metadata(Some(&[])).await?;
+                self.brokers.lock().get(&id).cloned().ok_or_else(|| ClientError::Connect {
+                    address: format!("node {id}"),
+                    why: "no such node in the cluster".to_owned(),
+                })?
+            }
+        };
+        self.connection(&address).await
+    }
+
+    /// Metadata of the named topics, or of all. Learns the brokers' addresses on the way.
+    pub async fn metadata(&self, topics: Option<&[&str]>) -> Result<MetadataResponse, ClientError> {
+        let topics = topics.map(|names| {
+            let topic = |name: &&str| message!(MetadataRequestTopic { name: Some(StrBytes::from(*name)) });
+            names.iter().map(topic).collect()
+        });
+        let request = message!(MetadataRequest { topics, allow_auto_topic_creation: false });
+        let response = self.any().await?.send(&request).await?;
+        let addresses = response.brokers.iter().map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)));
+        *self.brokers.lock() = addresses.collect();
+        Ok(response)
+    }
+
+    /// One topic's metadata.
+    pub async fn topic(&self, name: &str) -> Result<TopicMetadata, ClientError> {
+        let response = self.metadata(Some(&[name])).await?;
+        let topic = response.topics.into_iter().next().ok_or_else(|| {
+            ClientError::refused(format!("topic {name}"), ErrorCode::UnknownTopicOrPartition.code(), None)
+        })?;
+        check(|| format!("topic {name}"), topic.error_code, None)?;
+        Ok(topic_metadata(topic))
+    }
+
+    /// All topics' metadata, by name.
+    pub async fn topics(&self) -> Result<Vec<TopicMetadata>, ClientError> {
+        let response = self.metadata(None).await?;
+        let mut topics: Vec<_> = response.topics.into_iter().map(topic_metadata).collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// The connection to a group's coordinator; waits while it is being made.
+    pub async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, ClientError> {
+        let request = message!(FindCoordinatorRequest { coordinator_keys: vec![StrBytes::from(group)], key_type: 0_i8 });
+        retry(|| async {
+            let response = self.any().await?.send(&request).await?;
+            let found = response.coordinators.into_iter().next().ok_or_else(|| {
+                ClientError::refused(format!("group {group}"), ErrorCode::CoordinatorNotAvailable.code(), None)
+            })?;
+            check(|| format!("group {group}"), found.error_code, found.error_message.as_deref())?;
+            self.connection(&format!("{}:{}", found.host, found.port)).await
+        })
+        .await
+    }
+
+    /// The node that takes topic and config changes.
+    pub async fn controller(&self) -> Result<Arc<Connection>, ClientError> {
+        let id = self.metadata(Some(&[])).await?.controller_id;
+        self.broker(id).await
+    }
+}
+
+/// Repeats what failed with a retriable error, for a while.
+pub(super) async fn retry<T, F, A>(attempt: A) -> Result<T, ClientError>
+where
+    A: Fn() -> F,
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let until = tokio::time::Instant::now() + RETRY_FOR;
+    loop {
+        match attempt().await {
+            Err(why) if why.is_retriable() && tokio::time::Instant::now() < until => {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+fn topic_metadata(topic: kafka_wire::metadata_response::MetadataResponseTopic) -> TopicMetadata {
+    let mut partitions: Vec<_> = topic
+        .partitions
+        .into_iter()
+        .map(|partition| PartitionMetadata {
+            index: partition.partition_index,
+            leader: (partition.leader_id >= 0).then_some(partition.leader_id),
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replica_nodes,
+            isr: partition.isr_nodes,
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.index);
+    TopicMetadata {
+        name: topic.name.map(StrBytes::into_string).unwrap_or_default(),
+        id: topic.topic_id,
+        internal: topic.is_internal,
+        partitions,
+    }
+}
