@@ -6,13 +6,16 @@
 pub mod cli;
 pub mod client;
 pub mod config;
-pub mod datadir;
 pub mod coordinator;
+pub mod datadir;
+pub mod http;
 pub mod ids;
 pub mod io;
 pub mod kafka;
 pub mod log;
 pub mod metadata;
 pub mod raft;
+pub mod server;
 pub mod stream;
+pub mod telemetry;
 pub mod wal;

@@ -59,11 +59,8 @@ impl From<Acks> for RequiredAcks {
 
 pub(super) async fn run(args: ProduceArgs) -> Result<(), Failure> {
     let client = args.cluster.connect().await?;
-    let options = ProducerOptions {
-        acks: args.acks.into(),
-        compression: args.compression.into(),
-        ..ProducerOptions::default()
-    };
+    let options =
+        ProducerOptions { acks: args.acks.into(), compression: args.compression.into(), ..ProducerOptions::default() };
     let producer = Producer::open(client, &args.topic, options, Arc::new(|_| ())).await?;
     let mut lines = read_lines();
     let mut progress = if std::io::stdin().is_terminal() { Progress::hidden() } else { Progress::new(None) };

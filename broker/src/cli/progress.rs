@@ -27,7 +27,9 @@ impl Progress {
 
     /// For output that goes to the same terminal: shows nothing.
     pub(super) fn hidden() -> Self {
-        Self { enabled: false, ..Self::new(None) }
+        let mut progress = Self::new(None);
+        progress.enabled = false;
+        progress
     }
 
     /// One more is done.
@@ -58,5 +60,7 @@ fn bar(total: Option<u64>, started: Instant) -> ProgressBar {
         None => ("{spinner} {human_pos} records, {per_sec}, {elapsed}", None),
     };
     let style = ProgressStyle::with_template(template).expect("the template is valid, because it is a constant");
-    ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_style(style).with_elapsed(started.elapsed())
+    ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr())
+        .with_style(style)
+        .with_elapsed(started.elapsed())
 }

@@ -10,7 +10,7 @@ pub fn markdown() -> String {
     command.build();
     let mut page = String::from(
         "# The command line\n\n\
-         Generated from the program; `CHRONIK_UPDATE_DOCS=1 cargo test -p chronik-broker reference` writes it anew.\n\n\
+         Generated from the program; `make docs` writes it anew.\n\n\
          Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Errors are one line on standard error.\n",
     );
     describe(&command, "chronik", &mut page);
@@ -84,12 +84,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_is_current() {
+    fn docs_reference_of_the_command_line_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/cli.md");
-        if std::env::var_os("CHRONIK_UPDATE_DOCS").is_some() {
+        if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, markdown()).expect("docs/reference is writable");
         }
         let written = std::fs::read_to_string(path).expect("docs/reference/cli.md exists");
-        assert!(written == markdown(), "stale: CHRONIK_UPDATE_DOCS=1 cargo test -p chronik-broker reference");
+        assert!(written == markdown(), "docs/reference/cli.md is stale: make docs");
     }
 }

@@ -134,12 +134,7 @@ async fn list_topics(args: ListArgs) -> Result<(), Failure> {
         })
         .collect();
     args.output.open().rows(&["TOPIC", "PARTITIONS", "REPLICAS", "ID"], &rows, |topic| {
-        vec![
-            topic.name.clone(),
-            topic.partitions.to_string(),
-            topic.replication_factor.to_string(),
-            topic.id.clone(),
-        ]
+        vec![topic.name.clone(), topic.partitions.to_string(), topic.replication_factor.to_string(), topic.id.clone()]
     })
 }
 

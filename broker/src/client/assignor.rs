@@ -9,7 +9,10 @@ pub type Assignment = BTreeMap<String, Vec<i32>>;
 ///
 /// As Kafka's `RangeAssignor`: members in the order of their ids; of each topic the first members get one partition
 /// more when it does not come out even.
-pub fn range(members: &BTreeMap<String, Vec<String>>, partitions: &BTreeMap<String, i32>) -> BTreeMap<String, Assignment> {
+pub fn range(
+    members: &BTreeMap<String, Vec<String>>,
+    partitions: &BTreeMap<String, i32>,
+) -> BTreeMap<String, Assignment> {
     let mut assigned: BTreeMap<String, Assignment> =
         members.keys().map(|member| (member.clone(), Assignment::new())).collect();
     for (topic, &count) in partitions {

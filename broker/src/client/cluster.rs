@@ -115,7 +115,8 @@ impl Client {
         });
         let request = message!(MetadataRequest { topics, allow_auto_topic_creation: false });
         let response = self.any().await?.send(&request).await?;
-        let addresses = response.brokers.iter().map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)));
+        let addresses =
+            response.brokers.iter().map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)));
         *self.brokers.lock() = addresses.collect();
         Ok(response)
     }
@@ -140,7 +141,8 @@ impl Client {
 
     /// The connection to a group's coordinator; waits while it is being made.
     pub async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, ClientError> {
-        let request = message!(FindCoordinatorRequest { coordinator_keys: vec![StrBytes::from(group)], key_type: 0_i8 });
+        let request =
+            message!(FindCoordinatorRequest { coordinator_keys: vec![StrBytes::from(group)], key_type: 0_i8 });
         retry(|| async {
             let response = self.any().await?.send(&request).await?;
             let found = response.coordinators.into_iter().next().ok_or_else(|| {

@@ -228,14 +228,14 @@ fn read_records(place: &Place, position: i64, mut data: bytes::Bytes) -> Result<
         match records::next_batch(&mut data) {
             Ok(None) => break,
             // The last batch of an answer may be cut: the next fetch begins with it.
-            Err(records::BatchError::Truncated) if next > position => break,
+            Err(why) if why.is_truncated() && next > position => break,
             Err(why) => return Err(broken(next, why)),
             Ok(Some((header, packed))) => {
                 if !header.is_control() {
                     let records = records::decode(&header, &packed).map_err(|why| broken(header.base_offset, why))?;
                     found.extend(records.into_iter().filter(|record| record.offset >= position));
                 }
-                next = next.max(header.next_offset());
+                next = next.max(header.last_offset().saturating_add(1));
             }
         }
     }
@@ -255,7 +255,8 @@ pub async fn offsets_at(
     start: Start,
 ) -> Result<BTreeMap<Place, i64>, ClientError> {
     let mut offsets = retry(|| list_offsets(client, places, start)).await?;
-    let without: Vec<Place> = offsets.iter().filter(|(_, offset)| **offset < 0).map(|(place, _)| place.clone()).collect();
+    let without: Vec<Place> =
+        offsets.iter().filter(|(_, offset)| **offset < 0).map(|(place, _)| place.clone()).collect();
     if !without.is_empty() {
         offsets.extend(retry(|| list_offsets(client, &without, Start::Latest)).await?);
     }
@@ -276,8 +277,7 @@ async fn list_offsets(
             leaders.insert(topic, known);
         }
         let leader = leaders[topic.as_str()].get(partition);
-        let leader =
-            leader.ok_or_else(|| ClientError::NoLeader { topic: topic.clone(), partition: *partition })?;
+        let leader = leader.ok_or_else(|| ClientError::NoLeader { topic: topic.clone(), partition: *partition })?;
         let asked = message!(ListOffsetsPartition { partition_index: *partition, timestamp: start.timestamp() });
         by_leader.entry(*leader).or_default().entry(topic).or_default().push(asked);
     }

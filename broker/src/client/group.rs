@@ -45,13 +45,7 @@ pub struct GroupMember {
 impl GroupMember {
     /// Not joined yet.
     pub fn new(client: Arc<Client>, group: &str, topic: &str) -> Self {
-        Self {
-            client,
-            group: group.to_owned(),
-            topic: topic.to_owned(),
-            member: StrBytes::default(),
-            generation: -1,
-        }
+        Self { client, group: group.to_owned(), topic: topic.to_owned(), member: StrBytes::default(), generation: -1 }
     }
 
     /// Joins (again) and waits for this member's partitions.
@@ -72,10 +66,8 @@ impl GroupMember {
         let subscription = message!(ConsumerProtocolSubscription { topics: vec![StrBytes::from(self.topic.as_str())] });
         encode_consumer_protocol_subscription(&mut metadata, &subscription, EMBEDDED)
             .expect("a subscription of one topic is encodable, because the topic's name was accepted by the broker");
-        let protocol = message!(JoinGroupRequestProtocol {
-            name: StrBytes::from(PROTOCOL),
-            metadata: metadata.freeze(),
-        });
+        let protocol =
+            message!(JoinGroupRequestProtocol { name: StrBytes::from(PROTOCOL), metadata: metadata.freeze() });
         let mut request = message!(JoinGroupRequest {
             group_id: StrBytes::from(self.group.as_str()),
             session_timeout_ms: SESSION_TIMEOUT_MS,
@@ -198,10 +190,10 @@ pub fn read_assignment(assignment: Bytes) -> Assignment {
 }
 
 fn write_assignment(member: &str, topics: Assignment) -> SyncGroupRequestAssignment {
-    let topic = |(name, partitions)| message!(TopicPartition { topic: StrBytes::from(String::as_str(&name)), partitions });
-    let assigned = message!(ConsumerProtocolAssignment {
-        assigned_partitions: topics.into_iter().map(topic).collect::<Vec<_>>(),
-    });
+    let topic =
+        |(name, partitions)| message!(TopicPartition { topic: StrBytes::from(String::as_str(&name)), partitions });
+    let assigned =
+        message!(ConsumerProtocolAssignment { assigned_partitions: topics.into_iter().map(topic).collect::<Vec<_>>() });
     let mut assignment = BytesMut::new();
     encode_consumer_protocol_assignment(&mut assignment, &assigned, EMBEDDED)
         .expect("an assignment is encodable, because its topics are names that the broker gave");

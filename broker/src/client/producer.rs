@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 use super::cluster::retry;
 use super::records::NewRecord;
 use super::{Client, ClientError, check};
+use crate::ids::{InvalidId, ProducerEpoch, ProducerId};
+use crate::kafka::wire::ErrorCode;
 use crate::log::Compression;
 use crate::message;
 use lane::Lane;
@@ -81,7 +83,7 @@ struct Shared {
     client: Arc<Client>,
     topic: String,
     options: ProducerOptions,
-    identity: Option<(i64, i16)>,
+    identity: Option<(ProducerId, ProducerEpoch)>,
     room: Arc<Semaphore>,
     failure: Mutex<Option<ClientError>>,
     on_delivery: OnDelivery,
@@ -167,12 +169,16 @@ impl Producer {
     }
 }
 
-async fn producer_id(client: &Arc<Client>) -> Result<(i64, i16), ClientError> {
+async fn producer_id(client: &Arc<Client>) -> Result<(ProducerId, ProducerEpoch), ClientError> {
     let request = message!(InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX });
     retry(|| async {
         let response = client.any().await?.send(&request).await?;
         check(|| "get a producer id".to_owned(), response.error_code, None)?;
-        Ok((response.producer_id, response.producer_epoch))
+        let invalid = |why: InvalidId| {
+            ClientError::refused("get a producer id", ErrorCode::UnknownServerError.code(), Some(&why.to_string()))
+        };
+        let id = ProducerId::try_from(response.producer_id).map_err(invalid)?;
+        Ok((id, ProducerEpoch::try_from(response.producer_epoch).map_err(invalid)?))
     })
     .await
 }

@@ -12,7 +12,7 @@ use super::rate;
 use crate::client::consumer::{Consumer, Place, Polled, Start, offsets_at};
 
 #[derive(Debug, Args)]
-pub(super) struct BenchConsumeArgs {
+pub(in crate::cli) struct BenchConsumeArgs {
     /// The topic
     topic: String,
     #[command(flatten)]

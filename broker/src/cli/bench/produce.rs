@@ -21,7 +21,7 @@ use crate::client::records::NewRecord;
 const VALUES: usize = 256;
 
 #[derive(Debug, Args)]
-pub(super) struct BenchProduceArgs {
+pub(in crate::cli) struct BenchProduceArgs {
     /// The topic; it must exist
     topic: String,
     #[command(flatten)]
@@ -77,11 +77,8 @@ pub(super) async fn run(args: BenchProduceArgs) -> Result<(), Failure> {
             latencies.record(queued_at.elapsed());
         }
     });
-    let options = ProducerOptions {
-        acks: args.acks.into(),
-        compression: args.compression.into(),
-        batch_bytes: args.batch_bytes,
-    };
+    let options =
+        ProducerOptions { acks: args.acks.into(), compression: args.compression.into(), batch_bytes: args.batch_bytes };
     let producer = Producer::open(client, &args.topic, options, on_delivery).await?;
     let started = Instant::now();
     send_all(&producer, &args, started).await?;

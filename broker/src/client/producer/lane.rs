@@ -18,6 +18,7 @@ use super::super::records::{self, NewRecord, ProducerPosition};
 use super::super::{ClientError, Connection, check};
 use super::{Delivery, RequiredAcks, Shared};
 use crate::kafka::wire::ErrorCode;
+use crate::log::batch::sequence_after;
 use crate::message;
 
 /// Batches under way at a time; the broker remembers as many of a producer's (KIP-98).
@@ -111,7 +112,7 @@ async fn deliver_all(lane: &Lane, shared: &Shared) -> Result<(), ClientError> {
         }
         let failed = loop {
             while under_way.len() < IN_FLIGHT
-                && let Some(batch) = seal(lane, shared, &mut sequence)?
+                && let Some(batch) = seal(lane, shared, &mut sequence)
             {
                 answers.push_back(send(shared, &connection, lane.partition, batch.data.clone()));
                 under_way.push_back(batch);
@@ -149,20 +150,13 @@ fn settle(shared: &Shared, batch: Option<Sealed>, base_offset: i64) {
 }
 
 /// Encodes the oldest gathered batch.
-fn seal(lane: &Lane, shared: &Shared, sequence: &mut i32) -> Result<Option<Sealed>, ClientError> {
-    let Some(batch) = lane.queue.lock().batches.pop_front() else { return Ok(None) };
+fn seal(lane: &Lane, shared: &Shared, sequence: &mut i32) -> Option<Sealed> {
+    let batch = lane.queue.lock().batches.pop_front()?;
     let producer = shared.identity.map(|(id, epoch)| ProducerPosition { id, epoch, sequence: *sequence });
-    let data = records::encode(&batch.records, shared.options.compression, producer).map_err(|why| {
-        ClientError::refused("encode a batch", ErrorCode::InvalidRecord.code(), Some(&why.to_string()))
-    })?;
-    *sequence = next_sequence(*sequence, batch.records.len());
+    let data = records::encode(&batch.records, shared.options.compression, producer);
+    *sequence = sequence_after(*sequence, batch.records.len() as i32);
     let delivery = Delivery { partition: lane.partition, base_offset: -1, queued_at: batch.queued_at };
-    Ok(Some(Sealed { data, delivery, _room: batch.room }))
-}
-
-/// Sequences wrap to 0 after the largest number.
-fn next_sequence(sequence: i32, records: usize) -> i32 {
-    ((i64::from(sequence) + records as i64) % (i64::from(i32::MAX) + 1)) as i32
+    Some(Sealed { data, delivery, _room: batch.room })
 }
 
 async fn leader(lane: &Lane, shared: &Shared) -> Result<Arc<Connection>, ClientError> {
@@ -192,12 +186,7 @@ async fn reconnect(
 }
 
 /// Sends one batch; the offset of its first record, or −1 with acks=0.
-async fn send(
-    shared: &Shared,
-    connection: &Arc<Connection>,
-    partition: i32,
-    data: Bytes,
-) -> Result<i64, ClientError> {
+async fn send(shared: &Shared, connection: &Arc<Connection>, partition: i32, data: Bytes) -> Result<i64, ClientError> {
     let partition_data = vec![message!(PartitionProduceData { index: partition, records: Some(data) })];
     let name = StrBytes::from(shared.topic.as_str());
     let request = message!(ProduceRequest {
@@ -222,16 +211,4 @@ fn stored_at(shared: &Shared, partition: i32, response: &ProduceResponse) -> Res
     }
     check(attempt, answer.error_code, answer.error_message.as_deref())?;
     Ok(answer.base_offset)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sequences_wrap_to_zero() {
-        assert_eq!(next_sequence(0, 10), 10);
-        assert_eq!(next_sequence(i32::MAX, 1), 0);
-        assert_eq!(next_sequence(i32::MAX - 1, 5), 3);
-    }
 }
