@@ -3,6 +3,7 @@
 pub mod api;
 mod connection;
 mod end;
+pub mod fetch_session;
 pub mod frames;
 pub mod limits;
 pub mod listener;
@@ -44,6 +45,8 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// Static and dynamic settings.
     pub settings: Arc<Settings>,
+    /// What clients fetch, as they told it before (KIP-227).
+    pub fetch_sessions: Arc<fetch_session::FetchSessions>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }

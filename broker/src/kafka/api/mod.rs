@@ -3,6 +3,10 @@
 //! What is in the table is advertised by `ApiVersions`, complete at every version of its range; nothing else is served.
 
 pub mod api_versions;
+pub mod delete_records;
+pub mod fetch;
+pub mod list_offsets;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod replica;
 
@@ -133,7 +137,11 @@ macro_rules! apis {
 // returns, or, where it must wait for them, returns a `Serial` call.
 apis! {
     pipelined ProduceRequest 3..=13 => produce::begin;
+    cancellable FetchRequest 4..=18 => fetch::handle;
+    serial ListOffsetsRequest 1..=11 => list_offsets::handle;
     serial ApiVersionsRequest 0..=5 => api_versions::handle;
+    serial DeleteRecordsRequest 0..=2 => delete_records::handle;
+    serial OffsetForLeaderEpochRequest 2..=4 => offset_for_leader_epoch::handle;
 }
 
 /// Decodes what a handler takes.
@@ -182,6 +190,18 @@ fn answer(context: &RequestContext, response: impl EncodeResponse) -> Answer {
             debug_assert!(false, "{:?} v{}: {error}", context.api, context.version);
             Answer::Close
         }
+    }
+}
+
+/// Runs what may wait for the disk on a thread that may; a panic there is a panic here.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that shuts down cancels work, and with it whoever waits for it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

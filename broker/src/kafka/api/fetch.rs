@@ -1,0 +1,218 @@
+//! Fetch: reads what consumers ask for, and waits for it while there is less than they want.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::replica;
+use crate::ids::{LeaderEpoch, Offset};
+use crate::kafka::RequestContext;
+use crate::kafka::wire::ErrorCode;
+use crate::kafka::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, PartitionData};
+use crate::kafka::wire::fields::TopicRef;
+use crate::log::ReadError;
+use crate::stream::{DataWaiter, Partition, PartitionError};
+
+/// First version whose answers name the leader to those who asked another (KIP-951).
+const CURRENT_LEADER: i16 = 16;
+
+/// Answers a Fetch request.
+pub async fn handle(context: &RequestContext, mut request: FetchRequest) -> FetchResponse {
+    let broker = &context.broker;
+    let fetch = match broker.fetch_sessions.begin(context.version, &mut request, broker.clock.monotonic()) {
+        Ok(fetch) => fetch,
+        Err(error) => return FetchResponse { error: Some(error), ..FetchResponse::default() },
+    };
+    let answers = if request.replica_id >= 0 {
+        // Replicas of this cluster don't fetch, they are streamed to: a broker that fetches is none of them.
+        refuse_replica(&fetch.partitions)
+    } else {
+        let image = broker.metadata.image();
+        let limits = Limits {
+            min_bytes: request.min_bytes.max(0) as usize,
+            max_bytes: request.max_bytes.clamp(0, broker.settings.broker(&image).fetch_max_bytes) as usize,
+            committed: request.read_committed,
+        };
+        let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+        let (targets, absent) = look_up(context, &fetch.partitions);
+        let mut answers = Poll { targets, limits }.run(Instant::now() + max_wait).await;
+        answers.extend(absent);
+        answers
+    };
+    let now = broker.clock.monotonic();
+    match broker.fetch_sessions.finish(context.version, fetch, answers, now, rand::random) {
+        Err(error) => FetchResponse { error: Some(error), ..FetchResponse::default() },
+        Ok((session_id, partitions)) => respond(context, session_id, partitions),
+    }
+}
+
+fn respond(context: &RequestContext, session_id: i32, mut partitions: Vec<(TopicRef, PartitionData)>) -> FetchResponse {
+    let mut endpoints = Vec::new();
+    let stale =
+        |data: &PartitionData| matches!(data.error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+    if context.version >= CURRENT_LEADER && partitions.iter().any(|(_, data)| stale(data)) {
+        let image = context.broker.metadata.image();
+        for (topic, data) in partitions.iter_mut().filter(|(_, data)| stale(data)) {
+            data.current_leader = Some(replica::current_leader(&image, topic, data.index, &mut endpoints));
+        }
+    }
+    FetchResponse { error: None, session_id, partitions, endpoints }
+}
+
+fn refuse_replica(partitions: &[FetchPartition]) -> Vec<(TopicRef, PartitionData)> {
+    let refusal = |fetch: &FetchPartition| PartitionData::failed(fetch.index, ErrorCode::NotLeaderOrFollower);
+    partitions.iter().map(|fetch| (fetch.topic.clone(), refusal(fetch))).collect()
+}
+
+/// A partition to read, or why there is none to wait for.
+struct Target<'a> {
+    fetch: &'a FetchPartition,
+    partition: Result<Arc<Partition>, ErrorCode>,
+}
+
+/// Finds the replicas. Partitions that nobody has are answered without being waited for, and don't end the wait for
+/// others: as in Kafka they come last, with an empty list of aborted transactions.
+fn look_up<'a>(
+    context: &RequestContext,
+    partitions: &'a [FetchPartition],
+) -> (Vec<Target<'a>>, Vec<(TopicRef, PartitionData)>) {
+    let mut targets = Vec::with_capacity(partitions.len());
+    let mut absent = Vec::new();
+    for fetch in partitions {
+        match replica::find(&context.broker, &fetch.topic, fetch.index) {
+            Err(error @ (ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)) => {
+                let data = PartitionData { aborted: Some(Vec::new()), ..PartitionData::failed(fetch.index, error) };
+                absent.push((fetch.topic.clone(), data));
+            }
+            partition => targets.push(Target { fetch, partition }),
+        }
+    }
+    (targets, absent)
+}
+
+struct Limits {
+    min_bytes: usize,
+    max_bytes: usize,
+    committed: bool,
+}
+
+/// One request's long poll.
+struct Poll<'a> {
+    targets: Vec<Target<'a>>,
+    limits: Limits,
+}
+
+/// What one look at all partitions found.
+struct Round {
+    answers: Vec<(TopicRef, PartitionData)>,
+    /// Of each target: where what it can read ends.
+    seen: Vec<Offset>,
+    bytes: usize,
+    /// Whether there is something to tell at once: an error, a log that parted from the client's.
+    urgent: bool,
+}
+
+/// Woken by the first partition that changes.
+#[derive(Default)]
+struct Reader(Notify);
+
+impl DataWaiter for Reader {
+    fn changed(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Poll<'_> {
+    /// Reads until there is enough, something urgent, or no more time.
+    async fn run(&self, deadline: Instant) -> Vec<(TopicRef, PartitionData)> {
+        let enough = self.limits.min_bytes.min(self.limits.max_bytes);
+        loop {
+            let round = self.read();
+            if round.bytes >= enough || round.urgent || self.targets.is_empty() || Instant::now() >= deadline {
+                return round.answers;
+            }
+            let reader = Arc::new(Reader::default());
+            for (target, seen) in self.targets.iter().zip(&round.seen) {
+                if let Ok(partition) = &target.partition {
+                    let waiter: Weak<Reader> = Arc::downgrade(&reader);
+                    partition.when_readable(*seen, self.limits.committed, waiter);
+                }
+            }
+            if timeout_at(deadline, reader.0.notified()).await.is_err() {
+                return round.answers;
+            }
+        }
+    }
+
+    /// Reads all partitions in their order. The first that has data gives at least one batch, whatever the limits.
+    fn read(&self) -> Round {
+        let mut round = Round {
+            answers: Vec::with_capacity(self.targets.len()),
+            seen: Vec::with_capacity(self.targets.len()),
+            bytes: 0,
+            urgent: false,
+        };
+        for Target { fetch, partition } in &self.targets {
+            let room = self.limits.max_bytes.saturating_sub(round.bytes).min(fetch.max_bytes.max(0) as usize);
+            let read = match partition {
+                Ok(partition) => {
+                    read(partition, fetch, room, round.bytes == 0, self.limits.committed).map_err(|error| {
+                        report(partition, &error);
+                        ErrorCode::from(&error)
+                    })
+                }
+                Err(error) => Err(*error),
+            };
+            let (data, seen) = read.unwrap_or_else(|error| (PartitionData::failed(fetch.index, error), Offset::FIRST));
+            round.urgent |= data.error != ErrorCode::None || data.diverging_epoch.is_some();
+            round.bytes += data.size();
+            round.seen.push(seen);
+            round.answers.push((fetch.topic.clone(), data));
+        }
+        round
+    }
+}
+
+/// Reads one partition: the answer, and where what can be read of it ends.
+fn read(
+    partition: &Partition,
+    fetch: &FetchPartition,
+    room: usize,
+    at_least_one: bool,
+    committed: bool,
+) -> Result<(PartitionData, Offset), PartitionError> {
+    partition.check_leader(Some(fetch.current_leader_epoch))?;
+    let offsets = partition.offsets();
+    let bound = if committed { offsets.last_stable } else { offsets.high_watermark };
+    let mut data = PartitionData {
+        high_watermark: offsets.high_watermark.get(),
+        last_stable_offset: offsets.last_stable.get(),
+        log_start_offset: offsets.log_start.get(),
+        ..PartitionData::failed(fetch.index, ErrorCode::None)
+    };
+    let seen = Offset::try_from(fetch.fetch_offset).map_or(bound, |from| from.max(bound));
+    if let Ok(last) = LeaderEpoch::try_from(fetch.last_fetched_epoch) {
+        let (epoch, end) = partition.log().end_offset_for_epoch(last).ok_or(ReadError::OutOfRange {
+            offset: fetch.fetch_offset,
+            start: offsets.log_start,
+            end: offsets.high_watermark,
+        })?;
+        if epoch < last || end.get() < fetch.fetch_offset {
+            data.diverging_epoch = Some((epoch.get(), end.get()));
+            return Ok((data, seen));
+        }
+    }
+    let batches = partition.read_within(&offsets, fetch.fetch_offset, room, at_least_one, committed)?;
+    data.records = batches.data;
+    data.aborted = committed.then_some(batches.aborted);
+    Ok((data, seen))
+}
+
+/// A disk that can't be read is the operator's business, not only the client's.
+fn report(partition: &Partition, error: &PartitionError) {
+    if let PartitionError::Log(_) | PartitionError::Read(ReadError::Log(_)) = error {
+        tracing::error!(topic = %partition.topic(), partition = %partition.index(), %error, "a fetch failed");
+    }
+}

@@ -1,0 +1,193 @@
+//! ListOffsets: where a partition begins and ends, and where records of a time are.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_wire::{ListOffsetsRequest, ListOffsetsResponse};
+
+use super::{blocking, replica};
+use crate::ids::{LeaderEpoch, Offset};
+use crate::kafka::RequestContext;
+use crate::kafka::wire::{ErrorCode, StrBytes};
+use crate::log::TimestampOffset;
+use crate::message;
+use crate::stream::{Partition, PartitionError};
+
+/// First version with leader epochs (KIP-320).
+const LEADER_EPOCHS: i16 = 4;
+/// First version that knows OFFSET_NOT_AVAILABLE (KIP-207).
+const OFFSET_NOT_AVAILABLE: i16 = 5;
+
+/// What a timestamp field asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spec {
+    /// The end: one past the last record that may be read.
+    Latest,
+    /// The log's start.
+    Earliest,
+    /// The record with the largest timestamp (KIP-734).
+    MaxTimestamp,
+    /// The start of what is not in tiered storage only (KIP-405): here the log's start.
+    EarliestLocal,
+    /// The end of what is in tiered storage (KIP-1005): here nothing is.
+    LatestTiered,
+    /// The start of what is still to go to tiered storage (KIP-1023): here nothing does.
+    EarliestPendingUpload,
+    /// The first record at or after a time, ms.
+    At(i64),
+}
+
+impl Spec {
+    /// Reads the field; the special ones came one by one.
+    fn of(timestamp: i64, version: i16) -> Result<Self, ErrorCode> {
+        let (spec, since) = match timestamp {
+            -1 => (Self::Latest, 1),
+            -2 => (Self::Earliest, 1),
+            -3 => (Self::MaxTimestamp, 7),
+            -4 => (Self::EarliestLocal, 8),
+            -5 => (Self::LatestTiered, 9),
+            -6 => (Self::EarliestPendingUpload, 11),
+            time if time >= 0 => (Self::At(time), 1),
+            _ => return Err(ErrorCode::UnsupportedVersion),
+        };
+        if version < since { Err(ErrorCode::UnsupportedVersion) } else { Ok(spec) }
+    }
+}
+
+/// What was found; −1 where there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    timestamp: i64,
+    offset: i64,
+    leader_epoch: i32,
+}
+
+impl Found {
+    const NOTHING: Self = Self { timestamp: -1, offset: -1, leader_epoch: -1 };
+
+    fn at(offset: Offset, leader_epoch: Option<LeaderEpoch>) -> Self {
+        Self { offset: offset.get(), leader_epoch: leader_epoch.map_or(-1, LeaderEpoch::get), timestamp: -1 }
+    }
+
+    fn record(found: TimestampOffset) -> Self {
+        Self { timestamp: found.timestamp_ms, ..Self::at(found.offset, found.leader_epoch) }
+    }
+}
+
+/// Answers a ListOffsets request. A partition that is asked for twice is answered once, as an error.
+pub async fn handle(context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let committed = request.isolation_level == 1;
+    let duplicates = duplicates(&request.topics);
+    let mut answered = HashSet::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let key = (topic.name.clone(), partition.partition_index);
+            let found = if duplicates.contains(&key) {
+                if !answered.insert(key) {
+                    continue;
+                }
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                look_up(context, &topic.name, partition, committed).await
+            };
+            partitions.push(answer(context.version, partition.partition_index, found));
+        }
+        topics.push(message!(ListOffsetsTopicResponse { name: topic.name.clone(), partitions }));
+    }
+    message!(ListOffsetsResponse { topics })
+}
+
+fn duplicates(topics: &[ListOffsetsTopic]) -> HashSet<(StrBytes, i32)> {
+    let mut once = HashSet::new();
+    let all = topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.name.clone(), partition.partition_index)));
+    all.filter(|key| !once.insert(key.clone())).collect()
+}
+
+fn answer(version: i16, index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+    let (error, found) = match found {
+        Ok(found) => (ErrorCode::None, found),
+        Err(error) => (error, Found::NOTHING),
+    };
+    message!(ListOffsetsPartitionResponse {
+        partition_index: index,
+        error_code: error.code(),
+        timestamp: found.timestamp,
+        offset: found.offset,
+        leader_epoch: if version >= LEADER_EPOCHS { found.leader_epoch } else { -1 },
+    })
+}
+
+async fn look_up(
+    context: &RequestContext,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    committed: bool,
+) -> Result<Found, ErrorCode> {
+    let spec = Spec::of(asked.timestamp, context.version)?;
+    let partition = replica::find_by_name(&context.broker, topic, asked.partition_index)?;
+    let leader_epoch =
+        partition.check_leader(Some(asked.current_leader_epoch)).map_err(|error| ErrorCode::from(&error))?;
+    find(partition, leader_epoch, spec, committed).await.map_err(|error| match ErrorCode::from(&error) {
+        ErrorCode::OffsetNotAvailable if context.version < OFFSET_NOT_AVAILABLE => ErrorCode::LeaderNotAvailable,
+        error => error,
+    })
+}
+
+async fn find(
+    partition: Arc<Partition>,
+    leader_epoch: LeaderEpoch,
+    spec: Spec,
+    committed: bool,
+) -> Result<Found, PartitionError> {
+    let time = match spec {
+        Spec::Latest => {
+            let offsets = partition.latest_offsets()?;
+            let end = if committed { offsets.last_stable } else { offsets.high_watermark };
+            return Ok(Found::at(end, Some(leader_epoch)));
+        }
+        Spec::Earliest | Spec::EarliestLocal => {
+            let start = partition.offsets().log_start;
+            let log = partition.log();
+            return Ok(Found::at(start, log.epoch_at(start).or_else(|| log.latest_epoch())));
+        }
+        Spec::LatestTiered | Spec::EarliestPendingUpload => return Ok(Found::NOTHING),
+        Spec::MaxTimestamp => None,
+        Spec::At(time) => Some(time),
+    };
+    // Looks for records, on the disk if need be.
+    let found = blocking(move || {
+        let offsets = partition.offsets();
+        let upto = if committed { offsets.last_stable } else { offsets.high_watermark };
+        let log = partition.log();
+        match time {
+            Some(time) => log.offset_for_timestamp(time, upto),
+            None => log.offset_of_max_timestamp(upto),
+        }
+    })
+    .await?;
+    Ok(found.map_or(Found::NOTHING, Found::record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_timestamps_came_one_by_one() {
+        for (timestamp, since) in
+            [(-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9), (-6, 11), (0, 1), (1_700_000_000_000, 1)]
+        {
+            for version in 1..=11 {
+                assert_eq!(Spec::of(timestamp, version).is_ok(), version >= since, "{timestamp} at version {version}");
+            }
+        }
+        assert_eq!(Spec::of(-42, 11), Err(ErrorCode::UnsupportedVersion));
+        assert_eq!(Spec::of(i64::MIN, 11), Err(ErrorCode::UnsupportedVersion));
+    }
+}
