@@ -2,13 +2,39 @@
 //!
 //! Its promise: what it reported as flushed survives `kill -9` and power loss; what it did not report may vanish,
 //! and then vanishes from the end only.
+//!
+//! An append is written to its file through the page cache, and to the commit journal with all others of its round:
+//! one vectored write and one fsync for everyone. Read on in this order: `queue` (what callers ask), `committer` (a
+//! round from taking to telling), `round` (its appends by file), `journal` (the format) and `journal::ring` (its
+//! files), `background` (syncing what the journal covers), `recovery` (replay), `driver` (the threads).
 
+mod background;
+mod committer;
+mod core;
+mod driver;
+mod file;
+pub mod journal;
+mod queue;
+mod recovery;
+mod round;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::io::disk::{Disk, DiskFile};
+use self::core::Core;
+pub use self::driver::Stepper;
+use self::driver::Threads;
+pub use self::file::WalFile;
+use self::queue::{Done, Operation};
+pub use self::stats::{FSYNC_BUCKETS_US, WalStats};
+use crate::io::disk::Disk;
 
 /// What an acknowledgement stands for (`chronik.durability`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +58,7 @@ pub struct WalOptions {
     pub direct_sync_bytes: usize,
     /// Free bytes below which appends are refused.
     pub reserve_bytes: u64,
-    /// Files kept open at most.
+    /// Files kept open at most (more while that many wait for their sync).
     pub open_files: usize,
     /// What `flushed` means.
     pub durability: Durability,
@@ -57,8 +83,35 @@ pub enum WalError {
         /// On what.
         path: PathBuf,
         /// Why it failed.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// The journal is not as it was written.
+    #[error("the commit journal {path} is corrupt: {what}")]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The WAL has ended, by shutdown or by an error.
+    #[error("the WAL has ended")]
+    Ended,
+}
+
+/// Says what was attempted on what.
+trait IoContext<T> {
+    fn on(self, action: &'static str, path: &Path) -> Result<T, WalError>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn on(self, action: &'static str, path: &Path) -> Result<T, WalError> {
+        self.map_err(|source| WalError::Io { action, path: path.to_owned(), source })
+    }
+}
+
+/// Whether there was no room, for which an append is refused; every other error of a write is final.
+fn is_full_error(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Who is told how far a file's appends are durable. Called on the WAL thread: returns at once, never blocks.
@@ -66,7 +119,7 @@ pub trait FlushListener: Send + Sync {
     /// All appends up to the one with this token are durable and readable. Tokens of one file only grow.
     fn flushed(&self, token: u64);
     /// The append with this token, and all later ones to that file until `GroupCommitWal::resume`, were refused and
-    /// left no bytes.
+    /// left no bytes. Said once, for the first of them.
     fn refused(&self, token: u64, why: &Refusal);
 }
 
@@ -85,73 +138,144 @@ pub struct Append {
 
 /// Room in the queue, given by `GroupCommitWal::admit`; freed when dropped.
 #[derive(Debug)]
-pub struct Admission {}
+pub struct Admission {
+    _permit: Option<OwnedSemaphorePermit>,
+}
 
-/// A file that is written through the WAL. Its id is never reused among live journal records.
-pub struct WalFile {}
-
-impl WalFile {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        todo!()
-    }
-
-    /// The open file, for reading; opened again when the handle was evicted.
-    pub fn handle(&self) -> std::io::Result<Arc<dyn DiskFile>> {
-        todo!()
+impl Admission {
+    /// No room taken: for appends whose size is bounded otherwise, and for tests.
+    pub const fn unbounded() -> Self {
+        Self { _permit: None }
     }
 }
 
 /// The WAL: a journal shared by all files, and the thread that commits to it.
-pub struct GroupCommitWal {}
+pub struct GroupCommitWal {
+    core: Arc<Core>,
+    threads: Option<Threads>,
+}
+
+/// Told of an error after which nothing may be acknowledged; ends the process.
+pub type OnFatal = Box<dyn Fn(&WalError) + Send + Sync>;
+
+fn end_process(error: &WalError) {
+    tracing::error!(%error, "the WAL cannot vouch for its data any more");
+    // Logging may be asynchronous, and this process has no later.
+    eprintln!("chronik: fatal: {error}");
+    std::process::abort();
+}
 
 impl GroupCommitWal {
     /// Opens the journal in `dir`, writes what it still holds back to the files it names (syncing them and their
     /// folders), and starts the commit thread. When it returns, every append ever reported as flushed is in its file.
-    pub fn open(_disk: Arc<dyn Disk>, _dir: PathBuf, _options: WalOptions) -> Result<Arc<Self>, WalError> {
-        todo!()
+    ///
+    /// A failing write or sync ends the process: after it the page cache cannot be trusted.
+    pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, options: WalOptions) -> Result<Arc<Self>, WalError> {
+        Self::open_with(disk, dir, options, Box::new(end_process))
+    }
+
+    /// Like `open`, with another end than the process's: after `on_fatal` returns, nothing is ever acknowledged again.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        options: WalOptions,
+        on_fatal: OnFatal,
+    ) -> Result<Arc<Self>, WalError> {
+        let (core, committer) = driver::open(disk, &dir, options)?;
+        let threads = Threads::start(core.clone(), committer, on_fatal);
+        Ok(Arc::new(Self { core, threads: Some(threads) }))
+    }
+
+    /// Like `open`, without threads: the given stepper does their work when told, for simulations. `retire`,
+    /// `sync_all` and `shutdown` would wait for it, so the stepper has its own.
+    pub fn open_stepped(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        options: WalOptions,
+    ) -> Result<(Arc<Self>, Stepper), WalError> {
+        let (core, committer) = driver::open(disk, &dir, options)?;
+        let stepper = Stepper::new(core.clone(), committer);
+        Ok((Arc::new(Self { core, threads: None }), stepper))
     }
 
     /// Registers a file (it may not exist yet: the first append makes it, and its folder's entry is made durable
     /// before that append is reported).
-    pub fn file(&self, _path: PathBuf, _listener: Weak<dyn FlushListener>) -> Arc<WalFile> {
-        todo!()
+    pub fn file(&self, path: PathBuf, listener: Weak<dyn FlushListener>) -> Arc<WalFile> {
+        WalFile::new(path, self.core.cache.clone(), listener)
     }
 
-    /// Waits until `bytes` more may be queued.
-    pub async fn admit(&self, _bytes: usize) -> Admission {
-        todo!()
+    /// Waits until `bytes` more may be queued. More than the whole queue holds waits until it is empty.
+    pub async fn admit(&self, bytes: usize) -> Admission {
+        self.core.admissions.admit(bytes).await
     }
 
     /// Whether appends are refused now because the disk is full (or its reserve reached).
     pub fn is_full(&self) -> bool {
-        todo!()
+        // While full, nothing is appended, so nobody else looks whether space has returned.
+        self.core.is_full() && self.core.look().unwrap_or(true)
     }
 
     /// Queues an append. The caller's order for a file is the file's order.
-    pub fn append(&self, _file: &Arc<WalFile>, _append: Append) {
-        todo!()
+    pub fn append(&self, file: &Arc<WalFile>, append: Append) {
+        self.core.queue.push(Operation::Append(file.clone(), append));
     }
 
     /// Takes appends to a file again after a refusal; the next one's position is the end that the refusal left.
-    pub fn resume(&self, _file: &Arc<WalFile>) {
-        todo!()
+    pub fn resume(&self, file: &Arc<WalFile>) {
+        self.core.queue.push(Operation::Resume(file.clone()));
     }
 
     /// Before anything but an append changes a file (cut, replaced, deleted): waits until all its queued appends are
     /// committed and synced in the file itself, and its journal records will never be replayed. Blocks: call from a
-    /// thread that may.
-    pub fn retire(&self, _file: &Arc<WalFile>) -> Result<(), WalError> {
-        todo!()
+    /// thread that may. Afterwards it may be appended to again, at any position.
+    pub fn retire(&self, file: &Arc<WalFile>) -> Result<(), WalError> {
+        // Spares the commit thread the sync of what is written so far. An error shows there again: the file stays
+        // unsynced, and the committer's own attempt is final.
+        if let Err(error) = file.sync() {
+            let error = WalError::Io { action: "sync", path: file.path().to_owned(), source: error };
+            self.fail(&error);
+            return Err(error);
+        }
+        self.ask(|done| Operation::Retire(file.clone(), done))
     }
 
     /// Syncs every file that has appends not yet synced in the file itself. Blocks.
     pub fn sync_all(&self) -> Result<(), WalError> {
-        todo!()
+        self.ask(Operation::SyncAll)
     }
 
     /// Commits what is queued, syncs every file, and ends the thread. Blocks.
     pub fn shutdown(&self) -> Result<(), WalError> {
-        todo!()
+        let closed = self.ask(Operation::Shutdown);
+        if let Some(threads) = &self.threads {
+            threads.join();
+        }
+        closed
+    }
+
+    /// What it has counted.
+    pub fn stats(&self) -> WalStats {
+        self.core.counters.read(self.core.admissions.held())
+    }
+
+    fn ask(&self, operation: impl FnOnce(Done) -> Operation) -> Result<(), WalError> {
+        let (done, answer) = mpsc::sync_channel(1);
+        self.core.queue.push(operation(done));
+        answer.recv().map_err(|_| WalError::Ended)
+    }
+
+    fn fail(&self, error: &WalError) {
+        if let Some(threads) = &self.threads {
+            threads.fail(error);
+        }
+    }
+}
+
+impl Drop for GroupCommitWal {
+    fn drop(&mut self) {
+        self.core.queue.close();
+        if let Some(threads) = &self.threads {
+            threads.join();
+        }
     }
 }

@@ -84,7 +84,7 @@ impl SimDisk {
     }
 
     fn from_parts(files: BTreeMap<Inode, FileData>, names: Names, capacity: Option<u64>) -> Self {
-        let used = files.values().map(FileData::len).sum();
+        let used = files.values().filter(|file| !file.unlinked).map(FileData::len).sum();
         let state = State {
             files,
             names,
@@ -137,9 +137,8 @@ impl SimDisk {
     pub fn kill(&self) -> Self {
         let mut state = self.state.lock();
         state.crashed = true;
-        let names = state.names.clone();
-        let files = names.file_inodes().into_iter().map(|inode| (inode, state.files[&inode].clone())).collect();
-        Self::from_parts(files, names, state.capacity)
+        // A file whose removal is not durable may yet come back: all of them stay.
+        Self::from_parts(state.files.clone(), state.names.clone(), state.capacity)
     }
 
     /// Bounds the disk; `None` lifts the bound. Beyond it writes stop half-way with `StorageFull`.

@@ -1,0 +1,255 @@
+//! The journal files in use: one is written, the others wait, oldest first, until what they cover is synced.
+//!
+//! Files are begun anew strictly in the order of their generations, so what lies on the disk is always an unbroken
+//! run of the newest ones: replaying all of it, spent or not, only ever repeats what the files already hold.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{ALIGNMENT, Encoder, HEADER_BYTES, PATH_BYTES_MAX, Position, Stamp};
+use crate::io::disk::{Disk, DiskFile, OpenMode};
+
+/// Bytes of the first journal file of a new node, so that its first acknowledgement does not wait for many zeros.
+const FIRST_FILE_BYTES: u64 = 2 << 20;
+
+/// The least room for a round: header, one entry with the longest path, and a page of data.
+const ROUND_BYTES_MIN: u64 = 3 * ALIGNMENT;
+
+/// What a round needs beside the bytes that its budget counts.
+const ROUND_OVERHEAD: u64 = 2 * ALIGNMENT;
+
+/// The smallest journal file.
+pub(crate) const FILE_BYTES_MIN: u64 = 8 * ALIGNMENT;
+
+const ZEROS: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
+const ZERO_CHUNK: usize = 1 << 20;
+
+const _: () = assert!(HEADER_BYTES + PATH_BYTES_MAX + 64 <= ROUND_OVERHEAD as usize);
+
+/// One journal file, zero-filled to its capacity.
+pub(crate) struct JournalFile {
+    pub(crate) path: PathBuf,
+    pub(crate) handle: Arc<dyn DiskFile>,
+    pub(crate) capacity: u64,
+    /// 0 when it holds no readable round.
+    pub(crate) generation: u64,
+}
+
+/// The name of the `number`-th journal file.
+pub(crate) fn file_name(number: u64) -> String {
+    format!("{number:08}.journal")
+}
+
+/// The number in a journal file's name.
+pub(crate) fn file_number(name: &str) -> Option<u64> {
+    name.strip_suffix(".journal")?.parse().ok()
+}
+
+/// Makes a journal file: zero-filled, synced, its name durable. `None` when the disk is full.
+pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Option<JournalFile>> {
+    let handle = disk.open(path, OpenMode::Create)?;
+    let zeros = vec![0; ZERO_CHUNK.min(bytes as usize)];
+    let mut at = 0;
+    while at < bytes {
+        let chunk = &zeros[..zeros.len().min((bytes - at) as usize)];
+        match handle.write_all_at(&[IoSlice::new(chunk)], at) {
+            Err(error) if crate::wal::is_full_error(&error) => {
+                drop(handle);
+                disk.remove_file(path)?;
+                return Ok(None);
+            }
+            other => other?,
+        }
+        at += chunk.len() as u64;
+    }
+    handle.sync_all()?;
+    disk.sync_dir(path.parent().expect("a journal file has a folder, because its path was joined to one"))?;
+    Ok(Some(JournalFile { path: path.to_owned(), handle, capacity: bytes, generation: 0 }))
+}
+
+/// See the module.
+pub(crate) struct Ring {
+    dir: PathBuf,
+    file_bytes: u64,
+    files_max: usize,
+    current: JournalFile,
+    /// Where the next round goes.
+    position: u64,
+    /// The others, oldest generation first; fresh ones (generation 0) before all.
+    others: VecDeque<JournalFile>,
+    next_generation: u64,
+    next_round: u64,
+    next_file: u64,
+    spent: Position,
+    spent_durable: Position,
+    preparing: bool,
+    may_grow: bool,
+}
+
+/// What recovery found, for the ring to go on with.
+pub(crate) struct Found {
+    pub(crate) files: Vec<JournalFile>,
+    pub(crate) next_generation: u64,
+    pub(crate) next_round: u64,
+    pub(crate) next_file: u64,
+}
+
+impl Ring {
+    /// A ring over the files found, the next round beginning a new generation; makes the first file of a new node.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: PathBuf,
+        file_bytes: u64,
+        files_max: usize,
+        mut found: Found,
+    ) -> io::Result<Self> {
+        let file_bytes = file_bytes.max(FILE_BYTES_MIN).next_multiple_of(ALIGNMENT);
+        found.files.sort_by_key(|file| file.generation);
+        let mut others: VecDeque<JournalFile> = found.files.into();
+        let mut current = if let Some(oldest) = others.pop_front() {
+            oldest
+        } else {
+            let path = dir.join(file_name(found.next_file));
+            found.next_file += 1;
+            prepare(disk, &path, file_bytes.min(FIRST_FILE_BYTES))?.ok_or(io::ErrorKind::StorageFull)?
+        };
+        current.generation = found.next_generation;
+        let here = Position { generation: current.generation, byte: 0 };
+        Ok(Self {
+            dir,
+            file_bytes,
+            files_max,
+            current,
+            position: 0,
+            others,
+            next_generation: found.next_generation + 1,
+            next_round: found.next_round,
+            next_file: found.next_file,
+            spent: here,
+            spent_durable: Position::START,
+            preparing: false,
+            may_grow: true,
+        })
+    }
+
+    /// Where the next round goes.
+    pub(crate) fn end(&self) -> Position {
+        Position { generation: self.current.generation, byte: self.position }
+    }
+
+    /// What a synced round says is spent.
+    pub(crate) fn spent_durable(&self) -> Position {
+        self.spent_durable
+    }
+
+    /// The file being written, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.current.path
+    }
+
+    /// Everything before `upto` is synced in the files themselves.
+    pub(crate) fn advance_spent(&mut self, upto: Position) {
+        assert!(self.spent <= upto && upto <= self.end(), "spent goes forward and not past the end");
+        self.spent = upto;
+    }
+
+    /// Bytes that one round may take now, beginning the next file when this one is nearly full; `None` when the
+    /// journal is full until more is spent or another file is there.
+    pub(crate) fn budget(&mut self) -> Option<u64> {
+        let nearly_full = self.remaining() < (self.current.capacity / 8).max(ROUND_BYTES_MIN);
+        if nearly_full && !self.begin_next() && self.remaining() < ROUND_BYTES_MIN {
+            return None;
+        }
+        Some(self.remaining().min(self.current.capacity / 2) - ROUND_OVERHEAD)
+    }
+
+    fn remaining(&self) -> u64 {
+        self.current.capacity - self.position
+    }
+
+    fn begin_next(&mut self) -> bool {
+        let all_spent = self.spent == self.end();
+        match self.others.front() {
+            Some(oldest) if oldest.generation < self.spent.generation => {
+                let next = self.others.pop_front().expect("it has a front because that was just seen");
+                let full = std::mem::replace(&mut self.current, next);
+                self.others.push_back(full);
+            }
+            // The only file: it may be begun anew once nothing in it is needed.
+            None if all_spent => {}
+            _ => return false,
+        }
+        self.current.generation = self.next_generation;
+        self.next_generation += 1;
+        self.position = 0;
+        if all_spent {
+            self.spent = self.end();
+        }
+        true
+    }
+
+    /// Writes a round and syncs it; when it fails, nothing of it may be acknowledged.
+    pub(crate) fn commit(
+        &mut self,
+        encoder: &mut Encoder,
+        data: &[&[u8]],
+        clean: bool,
+        sync: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+    ) -> io::Result<u64> {
+        let stamp = Stamp {
+            generation: self.current.generation,
+            number: self.next_round,
+            spent: if clean { self.end() } else { self.spent },
+            clean,
+        };
+        let head = encoder.finish(stamp, data.iter().copied());
+        let bytes = (head.len() + data.iter().map(|part| part.len()).sum::<usize>()) as u64;
+        let padded = bytes.next_multiple_of(ALIGNMENT);
+        assert!(padded <= self.remaining(), "a round of {bytes} bytes keeps to its budget");
+        let mut parts: SmallVec<[IoSlice<'_>; 64]> = SmallVec::with_capacity(data.len() + 2);
+        parts.push(IoSlice::new(head));
+        parts.extend(data.iter().map(|part| IoSlice::new(part)));
+        parts.push(IoSlice::new(&ZEROS[..(padded - bytes) as usize]));
+        self.current.handle.write_all_at(&parts, self.position)?;
+        sync(self.current.handle.as_ref())?;
+        self.position += padded;
+        self.next_round += 1;
+        self.spent_durable = stamp.spent;
+        Ok(padded)
+    }
+
+    /// Whether so much is unspent that a pass over the files is due.
+    pub(crate) fn wants_spending(&self) -> bool {
+        let since = self.others.iter().filter(|file| file.generation >= self.spent.generation);
+        let live = since.map(|file| file.capacity).sum::<u64>() + self.position - self.spent.byte;
+        live >= self.file_bytes * self.files_max as u64 / 2
+    }
+
+    /// The path and size of another file to prepare, when one is due. Answer with [`Self::prepared`].
+    pub(crate) fn wants_file(&mut self) -> Option<(PathBuf, u64)> {
+        let next_is_ready = self.others.front().is_some_and(|next| next.generation < self.spent.generation);
+        let due = self.may_grow
+            && !self.preparing
+            && !next_is_ready
+            && self.others.len() + 1 < self.files_max
+            && self.position >= self.current.capacity / 4;
+        due.then(|| {
+            self.preparing = true;
+            self.next_file += 1;
+            (self.dir.join(file_name(self.next_file - 1)), self.file_bytes)
+        })
+    }
+
+    /// Takes a prepared file; without one (the disk is full) the ring stays as large as it is.
+    pub(crate) fn prepared(&mut self, file: Option<JournalFile>) {
+        self.preparing = false;
+        match file {
+            Some(file) => self.others.push_front(file),
+            None => self.may_grow = false,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What fails, and what then must and must not happen.
+
+use super::*;
+use crate::io::disk::sim::Operation;
+use crate::wal::WalError;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+#[test]
+fn flushed_is_told_once_per_file_and_round_with_the_last_token() {
+    let mut f = Fixture::open(&SimDisk::new(), options());
+    f.append(0, b"one", 1);
+    f.append(3, b"two", 2);
+    assert_eq!(f.probe.told(), Told::default(), "nothing before the commit");
+    f.stepper.run().expect("committed");
+    f.append(6, b"three", 3);
+    f.stepper.run().expect("committed");
+    assert_eq!(f.probe.told().flushed, [2, 3]);
+    assert_eq!(contents(&f.disk, f.file.path()).expect("there"), b"onetwothree");
+    assert_eq!((f.wal.stats().rounds, f.wal.stats().appends), (2, 3));
+}
+
+#[test]
+fn what_was_flushed_is_there_after_any_power_loss() {
+    for seed in 0..100 {
+        let mut f = Fixture::open(&SimDisk::new(), options());
+        f.append(0, &[1; 700], 1);
+        f.append(700, &[2; 700], 2);
+        f.stepper.commit().expect("committed");
+        assert_eq!(f.probe.told().flushed, [2]);
+        let after = f.disk.crash(seed);
+        let f = Fixture::open(&after, options());
+        assert_eq!(contents(&after, f.file.path()).expect("there"), [[1; 700], [2; 700]].concat());
+    }
+}
+
+#[test]
+fn a_failed_fsync_of_the_journal_is_final_and_acknowledges_nothing() {
+    let mut f = Fixture::open(&SimDisk::new(), options());
+    f.disk.fail(Operation::Sync, ".journal", 1, EIO);
+    f.append(0, b"lost", 1);
+    let error = f.stepper.commit().expect_err("the fsync failed");
+    assert!(error.to_string().contains(".journal"), "{error} names the file");
+    assert_eq!(f.probe.told(), Told::default());
+}
+
+#[test]
+fn a_failed_write_other_than_no_space_is_final() {
+    for path in [".log", ".journal"] {
+        let mut f = Fixture::open(&SimDisk::new(), options());
+        f.append(0, b"x", 1);
+        f.disk.fail(Operation::Write, path, 1, EIO);
+        let error = f.stepper.commit().expect_err("the write failed");
+        assert!(error.to_string().contains(path), "{error} names the file");
+        assert_eq!(f.probe.told(), Told::default());
+    }
+}
+
+#[test]
+fn a_failed_direct_sync_is_final_and_acknowledges_nothing() {
+    let mut f = Fixture::open(&SimDisk::new(), options());
+    f.append(0, &[1; 20 << 10], 1);
+    f.disk.fail(Operation::Sync, ".log", 1, EIO);
+    assert!(matches!(f.stepper.commit(), Err(WalError::Io { .. })));
+    assert_eq!(f.probe.told(), Told::default());
+}
+
+#[test]
+fn a_failed_background_sync_is_final() {
+    let mut f = Fixture::open(&SimDisk::new(), options());
+    f.append(0, b"x", 1);
+    f.stepper.run().expect("committed");
+    f.disk.fail(Operation::Sync, ".log", 1, EIO);
+    assert!(f.stepper.sync_all().is_err());
+}
+
+#[test]
+fn much_in_one_file_is_synced_itself_and_not_journalled() {
+    for seed in 0..50 {
+        let mut f = Fixture::open(&SimDisk::new(), options());
+        let data: Vec<u8> = (0..20 << 10).map(|n| (n % 251) as u8).collect();
+        f.append(0, &data, 1);
+        f.stepper.commit().expect("committed");
+        assert_eq!(f.probe.told().flushed, [1]);
+        let stats = f.wal.stats();
+        assert_eq!((stats.directly_synced_bytes, stats.journalled_bytes), (20 << 10, 4096));
+        assert_eq!(contents(&f.disk.crash(seed), f.file.path()).expect("even its name is durable"), data);
+    }
+}
+
+#[test]
+fn a_full_disk_cuts_the_partial_append_back_and_refuses_until_resume() {
+    let mut f = Fixture::open(&SimDisk::new(), options());
+    f.append(0, &[1; 1000], 1);
+    f.stepper.run().expect("committed");
+    f.disk.set_capacity(Some(f.disk.used() + 300));
+    f.append(1000, &[2; 500], 2);
+    f.append(1500, &[2; 10], 3);
+    f.stepper.run().expect("a full disk is not the end");
+    f.append(1510, &[2; 10], 4);
+    f.stepper.run().expect("dropped");
+    assert_eq!(f.probe.told(), Told { flushed: vec![1], refused: vec![2] });
+    assert_eq!(contents(&f.disk, f.file.path()).expect("there"), [1; 1000], "no byte of the refused is left");
+
+    f.wal.resume(&f.file);
+    f.append(1000, &[3; 200], 5);
+    f.stepper.run().expect("what fits is taken");
+    assert_eq!(f.probe.told().flushed, [1, 5]);
+    f.disk.set_capacity(None);
+    f.append(1200, &[4; 5000], 6);
+    f.stepper.run().expect("space has returned");
+    assert_eq!(f.probe.told(), Told { flushed: vec![1, 5, 6], refused: vec![2] });
+}
+
+#[test]
+fn the_reserve_refuses_before_the_disk_is_full_and_recovers_by_itself() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { reserve_bytes: 100_000, ..options() });
+    disk.set_capacity(Some(disk.used() + 105_000));
+    assert!(!f.wal.is_full());
+    f.append(0, &[1; 20_000], 1);
+    f.stepper.commit().expect("committed: nothing was known yet");
+    f.append(20_000, &[1; 10], 2);
+    f.stepper.commit().expect("refused");
+    assert_eq!(f.probe.told(), Told { flushed: vec![1], refused: vec![2] });
+    assert!(f.wal.is_full());
+    disk.set_capacity(None);
+    assert!(!f.wal.is_full(), "asking is enough to find out");
+    f.wal.resume(&f.file);
+    f.append(20_000, &[1; 10], 3);
+    f.stepper.run().expect("committed");
+    assert_eq!(f.probe.told().flushed, [1, 3]);
+}
+
+#[test]
+fn a_full_disk_stops_the_journal_from_growing_not_from_working() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { direct_sync_bytes: 1 << 30, ..options() });
+    disk.fail(Operation::Write, "00000002.journal", 1, ENOSPC);
+    for token in 0..100 {
+        f.append(token * 1500, &[token as u8; 1500], token);
+        f.stepper.run().expect("committed");
+    }
+    assert_eq!(f.probe.told().flushed.len(), 100);
+    assert_eq!(disk.list(Path::new(DIR)).expect("listed").len(), 1);
+}
+
+#[test]
+fn a_retired_file_is_never_replayed() {
+    for seed in 0..100 {
+        let mut f = Fixture::open(&SimDisk::new(), options());
+        f.append(0, &[1; 600], 1);
+        f.append(600, &[2; 600], 2);
+        f.stepper.commit().expect("committed");
+        f.stepper.retire(&f.file).expect("retired");
+        let handle = f.file.handle().expect("open");
+        handle.set_len(600).and_then(|()| handle.sync_data()).expect("cut");
+        f.append(600, &[3; 100], 3);
+        f.stepper.commit().expect("committed");
+        let after = f.disk.crash(seed);
+        let f = Fixture::open(&after, options());
+        let expected: Vec<u8> = [vec![1; 600], vec![3; 100]].concat();
+        assert_eq!(contents(&after, f.file.path()).expect("there"), expected);
+    }
+}
+
+#[test]
+fn a_shutdown_leaves_nothing_to_replay() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, options());
+    f.append(0, b"kept", 1);
+    f.stepper.shutdown().expect("closed");
+    let after = disk.crash(1);
+    disk.remove_file(f.file.path()).expect_err("the old machine is gone");
+    assert_eq!(contents(&after, f.file.path()).expect("synced"), b"kept");
+    after.remove_file(f.file.path()).expect("removed behind its back");
+    let f = Fixture::open(&after, options());
+    assert_eq!(contents(&after, f.file.path()), None, "not replayed");
+}
+
+#[test]
+fn a_missing_round_of_the_live_journal_is_reported_not_skipped() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { direct_sync_bytes: 1 << 30, ..options() });
+    // Into the second journal file, without any sync of the files.
+    for token in 0..30 {
+        f.append(token * 3000, &[token as u8; 3000], token);
+        while f.stepper.commit().expect("committed") {}
+        if token == 5 {
+            f.stepper.run_job().expect("prepared another file");
+        }
+    }
+    let journal = disk.list(Path::new(DIR)).expect("listed");
+    assert_eq!(journal.len(), 2, "{journal:?}");
+    let first = disk.open(&Path::new(DIR).join("00000001.journal"), OpenMode::Write).expect("there");
+    first.write_all_at(&[std::io::IoSlice::new(&[0xff; 8])], 5 * 4096).expect("spoilt");
+    let after = disk.kill();
+    let opened = GroupCommitWal::open_stepped(Arc::new(after), PathBuf::from(DIR), options());
+    assert!(matches!(opened, Err(WalError::Corrupt { .. })));
+}
+
+#[test]
+fn durability_os_waits_for_no_sync_and_syncs_on_demand() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { durability: Durability::Os, ..options() });
+    disk.fail(Operation::Sync, "", 1, EIO);
+    f.append(0, b"cached", 1);
+    f.stepper.commit().expect("nothing is synced");
+    assert_eq!(f.probe.told().flushed, [1]);
+    f.stepper.sync_all().expect_err("now it is");
+    let mut f = Fixture::open(&disk.kill(), WalOptions { durability: Durability::Os, ..options() });
+    f.append(6, b", kept", 2);
+    f.stepper.shutdown().expect("synced");
+    assert_eq!(contents(&f.disk.crash(3), f.file.path()).expect("there"), b"cached, kept");
+}
+
+#[test]
+fn at_most_so_many_files_are_kept_open() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { open_files: 4, ..options() });
+    let files: Vec<_> = (0..40)
+        .map(|n| f.wal.file(PathBuf::from(format!("/data/wal/topic/{n}/0.log")), Weak::<Probe>::new()))
+        .collect();
+    for file in &files {
+        append(&f.wal, file, 0, b"data", 1);
+        f.stepper.run().expect("committed");
+    }
+    f.stepper.sync_all().expect("synced");
+    for file in files.iter().chain(&files) {
+        let mut read = [0; 4];
+        file.handle().expect("opened again").read_exact_at(&mut read, 0).expect("read");
+        assert_eq!(&read, b"data");
+    }
+    assert!(files.iter().filter(|file| file.is_open()).count() <= 4);
+}
