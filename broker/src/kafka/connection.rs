@@ -9,13 +9,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::api::{Api, api_versions};
 use super::end::End;
@@ -56,7 +58,22 @@ pub(super) struct Shared<S> {
     /// What they count.
     pub(super) metrics: Arc<Metrics>,
     /// Tells them to stop.
-    pub(super) stop: CancellationToken,
+    pub(super) stop: Stop,
+}
+
+/// The word to stop, which is looked at often and given once.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    given: AtomicBool,
+    told: Arc<Notify>,
+}
+
+impl Stop {
+    /// Tells all connections.
+    pub(super) fn give(&self) {
+        self.given.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
 }
 
 /// What an answer needs of its request.
@@ -118,8 +135,10 @@ pub(super) struct Connection<S: Service, T> {
     eof: bool,
     /// Nothing is started any more; ends with this when all is answered and sent.
     ending: Option<End>,
-    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    stop: Pin<Box<OwnedNotified>>,
     timer: Pin<Box<Sleep>>,
+    /// Who is woken by `stop` and `timer`: they are only asked again when that changes.
+    waker: Option<Waker>,
     /// When the client last sent or took something, or was answered.
     active: Instant,
     /// Since when a request has been arriving.
@@ -132,8 +151,9 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     pub(super) fn new(shared: Arc<Shared<S>>, stream: T, peer: SocketAddr) -> Self {
         let now = Instant::now();
         Self {
-            stopping: Box::pin(shared.stop.clone().cancelled_owned()),
+            stop: Box::pin(Arc::clone(&shared.stop.told).notified_owned()),
             timer: Box::pin(tokio::time::sleep_until(now + QUIET)),
+            waker: None,
             shared,
             stream,
             peer,
@@ -161,7 +181,15 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.ending.is_none() && self.stopping.as_mut().poll(cx).is_ready() {
+        let known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !known {
+            let told = self.stop.as_mut().poll(cx);
+            let rang = self.timer.as_mut().poll(cx);
+            // Either may be ready: both are looked at below.
+            let _: (Poll<()>, Poll<()>) = (told, rang);
+            self.waker = Some(cx.waker().clone());
+        }
+        if self.ending.is_none() && self.shared.stop.given.load(Ordering::Acquire) {
             self.ending = Some(End::Shutdown);
         }
         loop {
@@ -432,16 +460,15 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 }
             }
             let next = [slow_request, slow_reader, idle, Some(quiet).filter(|quiet| *quiet > now)];
-            if let Some(next) = next.into_iter().flatten().min()
-                && (next < self.timer.deadline() || self.timer.is_elapsed())
-            {
-                self.timer.as_mut().reset(next);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
+            let Some(next) = next.into_iter().flatten().min() else {
+                // The next event starts a deadline.
+                return Poll::Pending;
+            };
+            if self.timer.deadline() > now && self.timer.deadline() <= next {
                 return Poll::Pending;
             }
-            if self.timer.is_elapsed() && next.into_iter().flatten().next().is_none() {
-                // Nothing has a deadline: the next event starts one.
+            self.timer.as_mut().reset(next);
+            if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
         }

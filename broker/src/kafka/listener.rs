@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Shared};
+use super::connection::{Connection, Shared, Stop};
 use super::end::End;
 use super::limits::{Admissions, Limits, Rejected, RequestMemory};
 use super::metrics::{Metrics, Reason};
@@ -46,7 +46,7 @@ impl Listener {
     pub async fn serve<S: Service>(self, service: S, limits: Limits, metrics: Arc<Metrics>, stop: CancellationToken) {
         let admissions = Admissions::new(&limits);
         let memory = RequestMemory::new(limits.max_queued_bytes);
-        let shared = Arc::new(Shared { service, limits, memory, metrics, stop: stop.clone() });
+        let shared = Arc::new(Shared { service, limits, memory, metrics, stop: Stop::default() });
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -62,6 +62,7 @@ impl Listener {
             }
         }
         drop(self.socket);
+        shared.stop.give();
         let finished = async {
             while let Some(ended) = connections.join_next().await {
                 propagate_panic(ended);
