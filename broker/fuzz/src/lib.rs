@@ -1,0 +1,134 @@
+//! What is fuzzed: every decoder that reads bytes from the network, or from files that a crash may have torn.
+//!
+//! A function here takes any bytes. It must not panic, overflow, hang, or take memory that the bytes do not justify
+//! (libFuzzer's `-rss_limit_mb` and `-timeout` watch the latter).
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use chronik_broker::io::disk::sim::SimDisk;
+use chronik_broker::io::disk::{Disk, OpenMode};
+use chronik_broker::kafka::api;
+use chronik_broker::kafka::wire::RequestHeader;
+use chronik_broker::log::validate::{Rules, validate};
+use chronik_broker::log::{
+    CleanupPolicy, Compression, CompressionLevels, LogConfig, Origin, TimestampType, TopicCompression,
+};
+use chronik_broker::metadata::{codec, snapshot};
+use chronik_broker::raft::record;
+use chronik_broker::raft::storage::RaftWalStorage;
+
+/// A request frame (without its size): header and body, of every API at every version.
+pub fn request(data: &[u8]) {
+    let frame = Bytes::copy_from_slice(data);
+    let Ok(mut header) = RequestHeader::peek(&frame) else { return };
+    let Some(api) = api::find(header.api_key).filter(|api| api.has(header.version)) else { return };
+    if let Ok(body) = header.finish(frame, api.is_flexible(header.version)) {
+        let _ = api::decode(api, header.version, body);
+    }
+}
+
+/// The records of a partition in a Produce request. The first byte chooses the topic's settings.
+pub fn batch(data: &[u8]) {
+    let Some((&choice, records)) = data.split_first() else { return };
+    let compression = match choice & 7 {
+        0 => TopicCompression::Always(Compression::None),
+        1 => TopicCompression::Always(Compression::Gzip),
+        2 => TopicCompression::Always(Compression::Snappy),
+        3 => TopicCompression::Always(Compression::Lz4),
+        4 => TopicCompression::Always(Compression::Zstd),
+        _ => TopicCompression::Producer,
+    };
+    let timestamp_type = if choice & 8 == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime };
+    let config = log_config(compression, timestamp_type, choice & 16 != 0);
+    let origin = if choice & 32 == 0 { Origin::Client } else { Origin::Coordinator };
+    let rules = Rules { config: &config, origin, now_ms: 1_800_000_000_000, name: "fuzz-0" };
+    let mut records = BytesMut::from(records);
+    if choice & 64 != 0 {
+        seal(&mut records);
+    }
+    if let Ok(valid) = validate(records.freeze(), rules) {
+        for batch in valid.batches {
+            assert_eq!(batch.header.size(), batch.bytes.len());
+            batch.header.check_crc(&batch.bytes).expect("a valid batch has a valid checksum");
+        }
+    }
+}
+
+/// Puts the right length and checksum on a batch, so that what lies behind those checks is reached.
+fn seal(batch: &mut [u8]) {
+    if batch.len() > 21 {
+        let length = batch.len() as i32 - 12;
+        batch[8..12].copy_from_slice(&length.to_be_bytes());
+        batch[16] = 2;
+        let crc = crc_fast::crc32_iscsi(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    }
+}
+
+fn log_config(compression: TopicCompression, timestamp_type: TimestampType, compact: bool) -> LogConfig {
+    LogConfig {
+        segment_bytes: 1 << 30,
+        segment_ms: 604_800_000,
+        retention_bytes: None,
+        retention_ms: None,
+        cleanup_policy: CleanupPolicy { delete: !compact, compact },
+        max_message_bytes: 1 << 20,
+        timestamp_type,
+        timestamp_before_max_ms: i64::MAX,
+        timestamp_after_max_ms: 3_600_000,
+        compression,
+        compression_levels: CompressionLevels { gzip: -1, lz4: 9, zstd: 3 },
+        index_interval_bytes: 4096,
+        min_cleanable_dirty_ratio: 0.5,
+        min_compaction_lag_ms: 0,
+        max_compaction_lag_ms: i64::MAX as u64,
+        delete_retention_ms: 86_400_000,
+        file_delete_delay_ms: 60_000,
+    }
+}
+
+/// What a node reads of the metadata plane at its start. The first byte chooses: a segment as it is, a segment of whole
+/// records (their payloads are the pieces of the data), a snapshot, a command.
+pub fn raft_storage(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    let file = Bytes::copy_from_slice(data);
+    match choice & 3 {
+        0 => open_raft_segment(data),
+        1 => {
+            let mut segment = Vec::new();
+            for payload in pieces(data) {
+                segment.extend_from_slice(&record::header(0, segment.len() as u64, payload));
+                segment.extend_from_slice(payload);
+            }
+            open_raft_segment(&segment);
+        }
+        2 => drop(snapshot::decode(file)),
+        _ => drop(codec::decode(file)),
+    }
+}
+
+fn open_raft_segment(bytes: &[u8]) {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+    let dir = Path::new("/meta");
+    RaftWalStorage::form(disk.as_ref(), dir, vec![1], Bytes::new()).expect("an empty disk takes it");
+    write(disk.as_ref(), &dir.join("00000000000000000000.log"), bytes);
+    let _ = RaftWalStorage::open(disk, dir);
+}
+
+fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) {
+    let file = disk.open(path, OpenMode::CreateNew).expect("the disk is empty");
+    file.write_all_at(&[IoSlice::new(bytes)], 0).expect("the disk has room");
+}
+
+/// Cuts data into pieces, each as long as the byte before it says.
+fn pieces(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (&len, rest) = data.split_first()?;
+        let (piece, rest) = rest.split_at(rest.len().min(len.into()));
+        data = rest;
+        Some(piece)
+    })
+}
