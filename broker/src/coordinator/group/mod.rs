@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub(crate) use describe::{GroupDescription, MemberDescription};
 pub(crate) use join::{JoinAnswer, JoinRequest, JoinedMember};
-pub(crate) use member::Member;
+pub(crate) use member::{Member, millis};
 pub(crate) use membership::{HeartbeatRequest, LeaveAnswer, LeaveRequest, LeavingMember};
 pub(crate) use static_member::StaticReplacement;
 pub(crate) use sync::{SyncAnswer, SyncRequest};

@@ -3,12 +3,25 @@
 //! What is in the table is advertised by `ApiVersions`, complete at every version of its range; nothing else is served.
 
 pub mod api_versions;
+pub mod delete_groups;
 pub mod delete_records;
+pub mod describe_groups;
 pub mod fetch;
+pub mod find_coordinator;
+mod group_requests;
+pub mod heartbeat;
+pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod replica;
+pub mod sync_group;
 
 use std::sync::Arc;
 
@@ -139,9 +152,21 @@ apis! {
     pipelined ProduceRequest 3..=13 => produce::begin;
     cancellable FetchRequest 4..=18 => fetch::handle;
     serial ListOffsetsRequest 1..=11 => list_offsets::handle;
+    serial OffsetCommitRequest 2..=10 => offset_commit::handle;
+    serial OffsetFetchRequest 1..=10 => offset_fetch::handle;
+    serial FindCoordinatorRequest 0..=6 => find_coordinator::handle;
+    serial JoinGroupRequest 0..=9 => join_group::handle;
+    serial HeartbeatRequest 0..=4 => heartbeat::handle;
+    serial LeaveGroupRequest 0..=5 => leave_group::handle;
+    serial SyncGroupRequest 0..=5 => sync_group::handle;
+    serial DescribeGroupsRequest 0..=6 => describe_groups::handle;
+    serial ListGroupsRequest 0..=5 => list_groups::handle;
     serial ApiVersionsRequest 0..=5 => api_versions::handle;
     serial DeleteRecordsRequest 0..=2 => delete_records::handle;
+    serial InitProducerIdRequest 0..=6 => init_producer_id::handle;
     serial OffsetForLeaderEpochRequest 2..=4 => offset_for_leader_epoch::handle;
+    serial DeleteGroupsRequest 0..=3 => delete_groups::handle;
+    serial OffsetDeleteRequest 0..=0 => offset_delete::handle;
 }
 
 /// Decodes what a handler takes.
