@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{BrokerEpoch, NodeId};
-use crate::io::disk::{Disk, OpenMode};
+use crate::io::disk::{Disk, OpenMode, create_dir_durably};
 
 /// The layout of the folder that this version writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -143,7 +143,7 @@ impl DataDir {
         cluster_id: Option<&str>,
         draw: impl FnMut() -> Uuid,
     ) -> Result<Self, DataDirError> {
-        create_folder(disk.as_ref(), path)?;
+        create_dir_durably(disk.as_ref(), path).map_err(io_error("create", path))?;
         let lock_path = path.join(LOCK);
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
@@ -275,23 +275,6 @@ fn write_identity(disk: &dyn Disk, dir: &Path, identity: &Identity, formed: bool
     let mut text = serde_json::to_vec_pretty(&file).expect("strings and numbers are always JSON");
     text.push(b'\n');
     replace(disk, dir, IDENTITY, &text)
-}
-
-/// Makes a folder and those above it, durably.
-fn create_folder(disk: &dyn Disk, path: &Path) -> Result<(), DataDirError> {
-    let parent = |path: &Path| match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        parent => parent.map(Path::to_owned),
-    };
-    let mut changed = Vec::new();
-    let mut missing = path.to_owned();
-    while !disk.exists(&missing).map_err(io_error("look for", &missing))? {
-        let Some(above) = parent(&missing) else { break };
-        changed.push(above.clone());
-        missing = above;
-    }
-    disk.create_dir_all(path).map_err(io_error("create", path))?;
-    changed.iter().try_for_each(|folder| disk.sync_dir(folder).map_err(io_error("sync", folder)))
 }
 
 /// Whether a folder holds nothing, or does not exist.

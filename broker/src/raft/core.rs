@@ -4,6 +4,7 @@
 //! in order, and returns what the driver has to do. In raft-rs's order: persist before send, apply after commit.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use raft::{Config, RawNode, StateRole, Storage as _};
 
 use super::snapshot_file::{self, SnapshotFile};
 use super::stats::RaftStats;
-use super::storage::RaftWalStorage;
+use super::storage::{Limits, RaftWalStorage, entry_bytes};
 use super::{ConfState, RaftError, RaftId, logger};
 use crate::ids::NodeId;
 use crate::io::disk::Disk;
@@ -32,8 +33,6 @@ const MESSAGE_BYTES: u64 = 1 << 20;
 const MESSAGES_IN_FLIGHT: usize = 64;
 /// Bytes of committed entries that are applied at a time.
 const APPLY_BYTES: u64 = 16 << 20;
-/// The log is compacted behind a snapshot when it has grown by this, and by more than the last snapshot's size.
-const SNAPSHOT_EVERY_BYTES: u64 = 8 << 20;
 
 /// What the driver has to do. `W` is who waits for a proposal.
 pub struct Effects<W> {
@@ -56,7 +55,7 @@ impl<W> Default for Effects<W> {
 /// A snapshot that is to be encoded and written, apart from the ready loop so that heartbeats don't wait for it.
 pub struct SnapshotJob {
     disk: Arc<dyn Disk>,
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     image: Arc<Image>,
     term: u64,
     members: ConfState,
@@ -91,6 +90,7 @@ struct Waiter<W> {
 pub struct RaftCore<W> {
     raw: RawNode<RaftWalStorage>,
     disk: Arc<dyn Disk>,
+    limits: Limits,
     state: State,
     /// Who waits for the entry at an index, if it is still the one of that term.
     waiters: BTreeMap<u64, Waiter<W>>,
@@ -102,8 +102,8 @@ pub struct RaftCore<W> {
 
 impl<W> RaftCore<W> {
     /// Goes on from what the folder holds. A group of one elects itself at once.
-    pub fn open(node: NodeId, disk: Arc<dyn Disk>, dir: &std::path::Path) -> Result<Self, RaftError> {
-        let (storage, state) = RaftWalStorage::open(Arc::clone(&disk), dir)?;
+    pub fn open(node: NodeId, disk: Arc<dyn Disk>, dir: &Path, limits: Limits) -> Result<Self, RaftError> {
+        let (storage, state) = RaftWalStorage::open(Arc::clone(&disk), dir, limits)?;
         let index = storage.snapshot_index();
         let snapshot_bytes = state.len() as u64;
         let image = snapshot::decode(state).map_err(|source| RaftError::Undecodable { index, source })?;
@@ -131,6 +131,7 @@ impl<W> RaftCore<W> {
         Ok(Self {
             raw,
             disk,
+            limits,
             state: State::new(image),
             waiters: BTreeMap::new(),
             stats: Arc::default(),
@@ -228,7 +229,7 @@ impl<W> RaftCore<W> {
             self.restore(snapshot, effects)?;
         }
         if must_sync && !(installs && entries.is_empty()) {
-            self.log_bytes += entries.iter().map(|entry| entry.data.len() as u64 + 32).sum::<u64>();
+            self.log_bytes += entries.iter().map(entry_bytes).sum::<u64>();
             self.raw.mut_store().persist(hard_state, entries)?;
         } else if let Some(hard_state) = hard_state {
             // Only the commit index moved.
@@ -288,7 +289,7 @@ impl<W> RaftCore<W> {
     }
 
     fn snapshot_due(&mut self) -> Result<Option<SnapshotJob>, RaftError> {
-        if self.snapshot_running || self.log_bytes < SNAPSHOT_EVERY_BYTES.max(self.snapshot_bytes) {
+        if self.snapshot_running || self.log_bytes < self.limits.snapshot_every_bytes.max(self.snapshot_bytes) {
             return Ok(None);
         }
         self.snapshot_running = true;

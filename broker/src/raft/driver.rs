@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::core::{Effects, RaftCore, SnapshotJob, SnapshotWritten, TICK};
 use super::stats::RaftStats;
-use super::storage::RaftWalStorage;
+use super::storage::{Limits, RaftWalStorage};
 use super::{RaftError, RaftId};
 use crate::ids::NodeId;
 use crate::io::clock::Clock;
@@ -83,7 +83,7 @@ impl RaftNode {
     /// Opens the folder and starts the thread. In a group of one all that was ever committed is applied when this
     /// returns. Blocks on files.
     pub fn start(options: RaftOptions) -> Result<Arc<Self>, RaftError> {
-        let mut core = RaftCore::open(options.node, Arc::clone(&options.disk), &options.dir)?;
+        let mut core = RaftCore::open(options.node, Arc::clone(&options.disk), &options.dir, Limits::default())?;
         let (inputs, received) = channel();
         let images = watch::Sender::new(core.image());
         let node = Self {

@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 use crate::ids::NodeId;
 
 pub mod core;
+#[cfg(test)]
+mod core_tests;
 pub mod driver;
+#[cfg(test)]
+mod driver_tests;
 mod logger;
 #[cfg(test)]
 mod planes;
@@ -21,6 +25,8 @@ pub mod segments;
 pub mod snapshot_file;
 pub mod stats;
 pub mod storage;
+#[cfg(test)]
+mod storage_tests;
 
 pub use driver::{FatalHandler, RaftNode, RaftOptions};
 pub use stats::RaftStats;

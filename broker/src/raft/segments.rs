@@ -14,15 +14,14 @@ use super::record::{self, HEADER_BYTES, Tail};
 use super::{RaftError, proto};
 use crate::io::disk::{Disk, DiskFile, OpenMode};
 
-/// A segment is full when it has this many bytes; a record is never split.
-const SEGMENT_BYTES: u64 = 4 << 20;
-
 const EXTENSION: &str = ".log";
 
 /// The segments of one folder.
 pub struct Segments {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// A segment is full when it has this many bytes; a record is never split.
+    segment_bytes: u64,
     sealed: VecDeque<Sealed>,
     active: Option<Active>,
     next_number: u64,
@@ -45,7 +44,11 @@ struct Active {
 
 impl Segments {
     /// Opens the folder's segments, cuts a torn tail, and returns every whole record in order.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Self, Vec<proto::LogRecord>), RaftError> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        segment_bytes: u64,
+    ) -> Result<(Self, Vec<proto::LogRecord>), RaftError> {
         let mut numbers: Vec<u64> = disk
             .list(dir)
             .map_err(RaftError::io("list", dir))?
@@ -54,7 +57,8 @@ impl Segments {
             .collect();
         numbers.sort_unstable();
         let next_number = numbers.last().map_or(0, |last| last + 1);
-        let mut segments = Self { disk, dir: dir.to_owned(), sealed: VecDeque::new(), active: None, next_number };
+        let mut segments =
+            Self { disk, dir: dir.to_owned(), segment_bytes, sealed: VecDeque::new(), active: None, next_number };
         let mut records = Vec::new();
         for number in numbers {
             segments.seal();
@@ -68,7 +72,7 @@ impl Segments {
     /// Appends one record and syncs it: when this returns, the record is durable. After an error nothing is known
     /// about it, and the process must end.
     pub fn append(&mut self, record: &proto::LogRecord) -> Result<(), RaftError> {
-        if self.active.as_ref().is_some_and(|active| active.end >= SEGMENT_BYTES) {
+        if self.active.as_ref().is_some_and(|active| active.end >= self.segment_bytes) {
             self.seal();
         }
         let new = self.active.is_none();

@@ -14,10 +14,24 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use super::segments::Segments;
 use super::snapshot_file::{self, SnapshotFile};
 use super::{ConfState, RaftError, proto};
-use crate::io::disk::Disk;
+use crate::io::disk::{Disk, create_dir_durably};
 
-/// Entries kept behind a snapshot, so that a follower that is a little late needs none.
-const KEPT_ENTRIES: u64 = 1024;
+/// When files are full and logs are compacted.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A file of the log is full when it has this many bytes.
+    pub segment_bytes: u64,
+    /// A snapshot is due when the log has grown by this many bytes, and by more than the last snapshot has.
+    pub snapshot_every_bytes: u64,
+    /// Bytes of entries kept behind a snapshot, so that a follower that is a little late needs none.
+    pub kept_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { segment_bytes: 4 << 20, snapshot_every_bytes: 8 << 20, kept_bytes: 1 << 20 }
+    }
+}
 
 /// The snapshot that a group is formed with. It is at index 1, so that whoever joins later starts from a snapshot,
 /// which tells who the first voters were; the log does not.
@@ -34,6 +48,7 @@ struct Position {
 pub struct RaftWalStorage {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    limits: Limits,
     segments: Segments,
     hard_state: HardState,
     snapshot: Position,
@@ -55,10 +70,7 @@ impl RaftWalStorage {
         if Self::is_formed(disk, dir)? {
             return Ok(());
         }
-        disk.create_dir_all(dir).map_err(RaftError::io("create", dir))?;
-        if let Some(above) = dir.parent() {
-            disk.sync_dir(above).map_err(RaftError::io("sync", above))?;
-        }
+        create_dir_durably(disk, dir).map_err(RaftError::io("create", dir))?;
         let members = ConfState { voters, ..ConfState::default() };
         let (index, term) = FORMED;
         snapshot_file::write(disk, dir, &SnapshotFile { index, term, members, state })
@@ -70,16 +82,17 @@ impl RaftWalStorage {
     }
 
     /// Opens what `form` and `persist` wrote, and returns it with the snapshot's state.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Self, Bytes), RaftError> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, limits: Limits) -> Result<(Self, Bytes), RaftError> {
         let newest = snapshot_file::newest(disk.as_ref(), dir)?.ok_or_else(|| RaftError::Empty(dir.to_owned()))?;
         let file = snapshot_file::read(disk.as_ref(), dir, newest)?;
         snapshot_file::remove_before(disk.as_ref(), dir, newest)?;
-        let (segments, records) = Segments::open(Arc::clone(&disk), dir)?;
+        let (segments, records) = Segments::open(Arc::clone(&disk), dir, limits.segment_bytes)?;
         let snapshot = Position { index: file.index, term: file.term };
         let replayed = Replayed::of(snapshot, records).map_err(|what| RaftError::corrupt(dir, what))?;
         let storage = Self {
             disk,
             dir: dir.to_owned(),
+            limits,
             segments,
             hard_state: replayed.hard_state,
             snapshot,
@@ -145,8 +158,12 @@ impl RaftWalStorage {
         }
         self.snapshot = Position { index, term: self.term(index)? };
         self.members = members;
-        while self.before.index + KEPT_ENTRIES < index {
-            let Some(entry) = self.entries.pop_front() else { break };
+        let behind = self.entries.iter().take_while(|entry| entry.index <= index);
+        let mut behind_bytes: u64 = behind.map(entry_bytes).sum();
+        while behind_bytes > self.limits.kept_bytes {
+            let entry =
+                self.entries.pop_front().expect("entries behind the snapshot have bytes because they are there");
+            behind_bytes -= entry_bytes(&entry);
             self.before = Position { index: entry.index, term: entry.term };
         }
         self.segments.remove_through(self.before.index)?;
@@ -188,7 +205,7 @@ impl Storage for RaftWalStorage {
         let mut entries = Vec::new();
         for index in low..high {
             let entry = &self.entries[(index - self.before.index - 1) as usize];
-            let size = (entry.data.len() + entry.context.len()) as u64;
+            let size = entry_bytes(entry);
             if !entries.is_empty() && size > budget {
                 break;
             }
@@ -277,6 +294,11 @@ impl Replayed {
         }
         Ok(Self { hard_state, entries })
     }
+}
+
+/// What an entry takes, roughly: its data, and what comes with it.
+pub(super) fn entry_bytes(entry: &Entry) -> u64 {
+    (entry.data.len() + entry.context.len() + 32) as u64
 }
 
 fn entry_to(entry: &Entry) -> proto::Entry {

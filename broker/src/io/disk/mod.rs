@@ -89,3 +89,17 @@ pub trait DiskFile: Send + Sync {
         Ok(())
     }
 }
+
+/// Makes a folder and those above it, so that they survive a power loss.
+pub fn create_dir_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let mut changed = Vec::new();
+    let mut missing = path;
+    while !disk.exists(missing)? {
+        let Some(above) = missing.parent() else { break };
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        changed.push(above);
+        missing = above;
+    }
+    disk.create_dir_all(path)?;
+    changed.into_iter().try_for_each(|folder| disk.sync_dir(folder))
+}
