@@ -3,19 +3,19 @@
 pub mod metrics;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::LogLevel;
+use metrics::NodeMetrics;
 
 /// What prometheus-client writes: OpenMetrics, which Prometheus and its kin read.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -57,8 +57,8 @@ impl Readiness {
 pub struct Pages {
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// For `/metrics`.
-    pub registry: Arc<Registry>,
+    /// For `/metrics`; empty while the node is starting.
+    pub metrics: Arc<OnceLock<NodeMetrics>>,
     /// For `/log-level`.
     pub log_level: LogLevel,
 }
@@ -87,9 +87,11 @@ async fn ready(State(pages): State<Pages>) -> Response {
 }
 
 async fn show_metrics(State(pages): State<Pages>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &pages.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+    let Some(metrics) = pages.metrics.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+    };
+    match metrics.text().await {
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be written: {why}\n")).into_response(),
     }
 }

@@ -5,11 +5,11 @@ use std::fmt;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::{counter, gauge};
+use super::write::{counter, gauge};
 
 /// Reads `/proc/self` at each scrape.
 #[derive(Debug)]
-pub struct ProcessCollector;
+pub(super) struct ProcessCollector;
 
 /// What `/proc/self/stat` tells, in its own units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,20 +30,20 @@ impl Collector for ProcessCollector {
         };
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         let cpu = stat.cpu_ticks as f64 / ticks_per_second;
-        counter(encoder, "process_cpu_seconds", "CPU time of the process, user and system", cpu)?;
+        counter(encoder, ("process_cpu_seconds", "CPU time of the process, user and system"), cpu)?;
         let resident = stat.resident_pages as f64 * rustix::param::page_size() as f64;
-        gauge(encoder, "process_resident_memory_bytes", "Resident memory", resident)?;
-        gauge(encoder, "process_virtual_memory_bytes", "Virtual memory", stat.virtual_bytes as f64)?;
-        gauge(encoder, "process_threads", "Threads", stat.threads as f64)?;
+        gauge(encoder, ("process_resident_memory_bytes", "Resident memory"), resident)?;
+        gauge(encoder, ("process_virtual_memory_bytes", "Virtual memory"), stat.virtual_bytes as f64)?;
+        gauge(encoder, ("process_threads", "Threads"), stat.threads as f64)?;
         if let Some(boot) = std::fs::read_to_string("/proc/stat").ok().and_then(|text| parse_boot_time(&text)) {
             let started = boot as f64 + stat.start_ticks as f64 / ticks_per_second;
-            gauge(encoder, "process_start_time_seconds", "When the process started, since the Unix epoch", started)?;
+            gauge(encoder, ("process_start_time_seconds", "When the process started, since the Unix epoch"), started)?;
         }
         if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-            gauge(encoder, "process_open_fds", "Open file descriptors", open.count() as f64)?;
+            gauge(encoder, ("process_open_fds", "Open file descriptors"), open.count() as f64)?;
         }
         if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
-            gauge(encoder, "process_max_fds", "File descriptors it may open", limit as f64)?;
+            gauge(encoder, ("process_max_fds", "File descriptors it may open"), limit as f64)?;
         }
         Ok(())
     }
