@@ -41,7 +41,7 @@ settings! {
             "Most members of a group.";
         group_min_session_timeout_ms: i32 = Int "group.min.session.timeout.ms", Some("6000"), Any, ReadOnly,
             "Shortest session timeout that a group member may ask for, ms.";
-        listeners: Vec<String> = List "listeners", Some("PLAINTEXT://:9092"), Any, PerBroker,
+        listeners: Vec<String> = List "listeners", Some("PLAINTEXT://:9092"), Any, ReadOnly,
             "Where Kafka clients are served (`kafka_addr`).";
         log_cleaner_backoff_ms: i64 = Long "log.cleaner.backoff.ms", Some("15000"), AtLeast(0), ClusterWide,
             "Pause of the compactor when nothing was to do, ms.";

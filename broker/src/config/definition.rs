@@ -170,10 +170,7 @@ impl Valid {
                     && compare(value, maximum).is_none_or(std::cmp::Ordering::is_le)
             }
             Self::OneOf(allowed) => match value {
-                Value::List(items) => {
-                    items.iter().all(|item| allowed.contains(&item.as_str()))
-                        && items.iter().enumerate().all(|(index, item)| !items[..index].contains(item))
-                }
+                Value::List(items) => items.iter().all(|item| allowed.contains(&item.as_str())),
                 other => allowed.contains(&other.to_string().as_str()),
             },
             Self::OneOfIgnoringCase(allowed) => {
@@ -414,7 +411,7 @@ mod tests {
         for (valid, kind, good, bad) in [
             (Valid::AtLeast(0), Kind::Int, "0", "-1"),
             (Valid::Between(0, 1), Kind::Double, "1", "1.01"),
-            (Valid::OneOf(&["compact", "delete"]), Kind::List, "delete,compact", "delete,delete"),
+            (Valid::OneOf(&["compact", "delete"]), Kind::List, "delete,compact", "delete,"),
             (Valid::OneOf(&["compact", "delete"]), Kind::List, "compact", "compact,erase"),
             (Valid::OneOfIgnoringCase(&["DISABLED"]), Kind::String, "disabled", "off"),
             (Valid::GzipLevel, Kind::Int, "-1", "0"),

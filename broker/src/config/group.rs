@@ -3,7 +3,7 @@
 
 use super::definition::Kind::{Boolean, Int, List, String};
 use super::definition::Update::ClusterWide;
-use super::definition::Valid::{Any, AtLeast, OneOf, ShareOffsetReset};
+use super::definition::Valid::{Any, AtLeast, Between, OneOf, ShareOffsetReset};
 use super::definition::{Definition, inert};
 
 /// Every group setting, by name.
@@ -39,7 +39,7 @@ pub const GROUP: &[Definition] = &[
 
 /// Every setting of a client-metrics subscription, by name.
 pub const CLIENT_METRICS: &[Definition] = &[
-    inert("interval.ms", Int, Some("300000"), AtLeast(100), ClusterWide),
+    inert("interval.ms", Int, Some("300000"), Between(100, 3_600_000), ClusterWide),
     inert("match", List, Some(""), Any, ClusterWide),
     inert("metrics", List, Some(""), Any, ClusterWide),
 ];

@@ -170,6 +170,17 @@ impl Layers {
         found.or_else(|| definition.default_value())
     }
 
+    /// From which layer a topic without its own value takes it.
+    pub fn topic_source(&self, definition: &Definition) -> Source {
+        let Some(synonym) = broker_synonym(definition.name) else { return Source::Default };
+        let own = [synonym];
+        let names = match alternatives(synonym) {
+            [] => &own[..],
+            several => several,
+        };
+        names.iter().find_map(|name| self.set(name).next()).map_or(Source::Default, |(source, _)| source)
+    }
+
     /// A topic setting's effective value under the topic's own settings.
     pub fn topic_value<'a>(&self, own: impl Fn(&str) -> Option<&'a str>, definition: &Definition) -> Option<Value> {
         own(definition.name).and_then(|text| definition.parse(text).ok()).or_else(|| self.topic_default(definition))

@@ -1,12 +1,14 @@
 //! One typed configuration: defaults ← YAML file ← `CHRONIK_*` ← flags; and Kafka's topic and broker settings.
 //!
 //! `load` makes the `Config` of a node at its start. `Settings` lays the dynamic settings of the metadata image over it.
-//! `broker`, `topic` and `group` are the tables of what may be set; `describe` and `alter` are what the admin APIs
-//! answer from them.
+//! `broker`, `topic` and `group` are the tables of what may be set; `check` and `describe` are what the admin APIs
+//! decide and answer with.
 
 mod broker;
 mod broker_inert;
+pub mod check;
 mod definition;
+pub mod describe;
 mod group;
 mod layers;
 mod load;
