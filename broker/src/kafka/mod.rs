@@ -1,6 +1,8 @@
 //! The Kafka front: sockets, framing, one file per API under `api/`, the codec under `wire/`.
 
+mod admin;
 pub mod api;
+mod authorized;
 mod connection;
 mod end;
 pub mod fetch_session;
@@ -12,6 +14,7 @@ mod output;
 pub mod service;
 #[cfg(test)]
 mod tests;
+pub mod topics;
 pub mod wire;
 
 use std::net::SocketAddr;

@@ -3,9 +3,14 @@
 //! What is in the table is advertised by `ApiVersions`, complete at every version of its range; nothing else is served.
 
 pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
 pub mod describe_groups;
+pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 mod group_requests;
@@ -15,6 +20,7 @@ pub mod join_group;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
@@ -22,6 +28,8 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod replica;
 pub mod sync_group;
+#[cfg(test)]
+pub(super) mod testing;
 
 use std::sync::Arc;
 
@@ -152,6 +160,7 @@ apis! {
     pipelined ProduceRequest 3..=13 => produce::begin;
     cancellable FetchRequest 4..=18 => fetch::handle;
     serial ListOffsetsRequest 1..=11 => list_offsets::handle;
+    serial MetadataRequest 0..=13 => metadata::handle;
     serial OffsetCommitRequest 2..=10 => offset_commit::handle;
     serial OffsetFetchRequest 1..=10 => offset_fetch::handle;
     serial FindCoordinatorRequest 0..=6 => find_coordinator::handle;
@@ -162,11 +171,16 @@ apis! {
     serial DescribeGroupsRequest 0..=6 => describe_groups::handle;
     serial ListGroupsRequest 0..=5 => list_groups::handle;
     serial ApiVersionsRequest 0..=5 => api_versions::handle;
+    serial CreateTopicsRequest 2..=7 => create_topics::handle;
+    serial DeleteTopicsRequest 1..=6 => delete_topics::handle;
     serial DeleteRecordsRequest 0..=2 => delete_records::handle;
     serial InitProducerIdRequest 0..=6 => init_producer_id::handle;
     serial OffsetForLeaderEpochRequest 2..=4 => offset_for_leader_epoch::handle;
+    serial CreatePartitionsRequest 0..=3 => create_partitions::handle;
     serial DeleteGroupsRequest 0..=3 => delete_groups::handle;
     serial OffsetDeleteRequest 0..=0 => offset_delete::handle;
+    serial DescribeClusterRequest 0..=2 => describe_cluster::handle;
+    serial DescribeTopicPartitionsRequest 0..=0 => describe_topic_partitions::handle;
 }
 
 /// Decodes what a handler takes.
