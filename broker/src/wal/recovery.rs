@@ -46,7 +46,7 @@ struct Survey {
 
 /// Recovers from the journal in `dir`; afterwards the files are as if every live append had just been made and synced.
 pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usize) -> Result<Recovered, WalError> {
-    make_folder(disk, dir, root)?;
+    disk.create_dir_all(dir).on("make folder", dir)?;
     let (files, next_file) = journal_files(disk, dir)?;
     let mut survey = Survey::default();
     let mut found = Vec::new();
@@ -62,6 +62,13 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
         }
     }
     survey.check_unbroken()?;
+    // Whoever made these folders and files may have been killed before their names were durable. A round is only ever
+    // written where they are.
+    if found.iter().any(|file| file.generation == 0) || survey.generations.is_empty() {
+        for folder in dir.ancestors().take(4) {
+            disk.sync_dir(folder).on("sync folder", folder)?;
+        }
+    }
     if !survey.clean && holds_files(disk, root, dir)? {
         // A killed process leaves bytes in the page cache that no journal covers; before anything is built on them
         // they must be durable.
@@ -77,18 +84,6 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
         last_id: survey.last_id,
         had_rounds: !survey.generations.is_empty(),
     })
-}
-
-/// The journal's folder, its name and those above it durable.
-fn make_folder(disk: &dyn Disk, dir: &Path, root: &Path) -> Result<(), WalError> {
-    if disk.exists(dir).on("look for", dir)? {
-        return Ok(());
-    }
-    disk.create_dir_all(dir).on("make folder", dir)?;
-    for folder in root.ancestors().take(3) {
-        disk.sync_dir(folder).on("sync folder", folder)?;
-    }
-    Ok(())
 }
 
 type OpenFiles = Vec<(PathBuf, Arc<dyn DiskFile>)>;
@@ -146,21 +141,17 @@ impl Survey {
     fn take_round(&mut self, round: &Round<'_>) {
         self.spent = self.spent.max(Some(round.spent));
         for entry in round.entries() {
-            let id = match entry {
-                Entry::Registered { file, .. } => file,
-                Entry::Appended { file, position, data } => {
-                    self.ends.insert(file, position + data.len() as u64);
-                    file
-                }
-                Entry::Synced { file, position, length } => {
-                    self.ends.insert(file, position.saturating_add(length));
-                    file
-                }
+            let (id, end) = match entry {
+                Entry::Registered { file, .. } => (file, 0),
+                Entry::Appended { file, position, data } => (file, position + data.len() as u64),
+                Entry::Synced { file, position, length } => (file, position.saturating_add(length)),
                 Entry::Retired { file } => {
                     self.retired.insert(file);
-                    file
+                    (file, 0)
                 }
             };
+            let known = self.ends.entry(id).or_default();
+            *known = end.max(*known);
             self.last_id = self.last_id.max(id.0);
         }
     }

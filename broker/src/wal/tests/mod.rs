@@ -1,5 +1,6 @@
 //! The WAL on simulated and real disks.
 
+mod crash;
 mod faults;
 mod threads;
 
