@@ -19,6 +19,7 @@ use chronik_broker::log::{
 use chronik_broker::metadata::{codec, snapshot};
 use chronik_broker::raft::record;
 use chronik_broker::raft::storage::RaftWalStorage;
+use chronik_broker::wal::journal::{self, Entry};
 
 /// A request frame (without its size): header and body, of every API at every version.
 pub fn request(data: &[u8]) {
@@ -88,6 +89,34 @@ fn log_config(compression: TopicCompression, timestamp_type: TimestampType, comp
         delete_retention_ms: 86_400_000,
         file_delete_delay_ms: 60_000,
     }
+}
+
+/// A journal file of the message WAL. The first byte chooses: as it is, or cut into rounds with the right lengths and
+/// checksums.
+pub fn journal(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    let sealed: Vec<u8> = if choice & 1 == 0 { data.to_vec() } else { pieces(data).flat_map(round).collect() };
+    let mut rounds = journal::read(&sealed);
+    let mut last = None;
+    while let Some(round) = rounds.next() {
+        assert!(last.is_none_or(|last| last < round.number), "rounds are numbered upwards");
+        last = Some(round.number);
+        let data: usize = round.entries().map(|entry| if let Entry::Appended { data, .. } = entry { data.len() } else { 0 }).sum();
+        assert!(data as u64 <= round.bytes);
+    }
+    assert!(rounds.position() <= sealed.len().next_multiple_of(4096) as u64);
+}
+
+/// A round's header and body from bytes: with the body's true length, a checksum, and padding.
+fn round(bytes: &[u8]) -> Vec<u8> {
+    let mut round = bytes.to_vec();
+    round.resize(round.len().max(48), 0);
+    let body = round.len() as u32 - 48;
+    round[4..8].copy_from_slice(&body.to_le_bytes());
+    let crc = crc_fast::crc32_iscsi(&round[4..]);
+    round[..4].copy_from_slice(&crc.to_le_bytes());
+    round.resize(round.len().next_multiple_of(4096), 0);
+    round
 }
 
 /// What a node reads of the metadata plane at its start. The first byte chooses: a segment as it is, a segment of whole

@@ -9,23 +9,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
 use super::api::{Api, api_versions};
 use super::end::End;
 use super::frames::{Announced, FrameError, Frames};
-use super::limits::{Limits, RequestMemory, Reservation};
-use super::metrics::Metrics;
+use super::limits::Reservation;
 use super::output::Output;
 use super::service::{Answer, Answering, Call, Request, Service};
+use super::shared::Shared;
 use super::wire::{Body, RequestHeader, StrBytes};
 
 /// Requests of one connection that wait for their answers.
@@ -46,35 +44,6 @@ const LARGE_LIST_REQUEST: usize = 64 << 10;
 const LIST_WEIGHT: usize = 16;
 /// Produce's key.
 const PRODUCE: i16 = 0;
-
-/// What all connections of a listener share.
-pub(super) struct Shared<S> {
-    /// What they serve.
-    pub(super) service: S,
-    /// Their bounds.
-    pub(super) limits: Limits,
-    /// The memory of their requests.
-    pub(super) memory: RequestMemory,
-    /// What they count.
-    pub(super) metrics: Arc<Metrics>,
-    /// Tells them to stop.
-    pub(super) stop: Stop,
-}
-
-/// The word to stop, which is looked at often and given once.
-#[derive(Debug, Default)]
-pub(super) struct Stop {
-    given: AtomicBool,
-    told: Arc<Notify>,
-}
-
-impl Stop {
-    /// Tells all connections.
-    pub(super) fn give(&self) {
-        self.given.store(true, Ordering::Release);
-        self.told.notify_waiters();
-    }
-}
 
 /// What an answer needs of its request.
 #[derive(Debug)]
@@ -151,7 +120,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     pub(super) fn new(shared: Arc<Shared<S>>, stream: T, peer: SocketAddr) -> Self {
         let now = Instant::now();
         Self {
-            stop: Box::pin(Arc::clone(&shared.stop.told).notified_owned()),
+            stop: Box::pin(shared.stop.told()),
             timer: Box::pin(tokio::time::sleep_until(now + QUIET)),
             waker: None,
             shared,
@@ -189,7 +158,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             let _: (Poll<()>, Poll<()>) = (told, rang);
             self.waker = Some(cx.waker().clone());
         }
-        if self.ending.is_none() && self.shared.stop.given.load(Ordering::Acquire) {
+        if self.ending.is_none() && self.shared.stop.is_given() {
             self.ending = Some(End::Shutdown);
         }
         loop {

@@ -38,7 +38,7 @@ impl Default for Limits {
         Self {
             max_connections: usize::MAX,
             max_connections_per_ip: usize::MAX,
-            max_idle: Some(Duration::from_secs(600)),
+            max_idle: Some(Duration::from_mins(10)),
             max_request_bytes: 100 << 20,
             max_queued_bytes: 128 << 20,
             transfer_grace: Duration::from_secs(30),

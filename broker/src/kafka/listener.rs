@@ -9,11 +9,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Shared, Stop};
+use super::connection::Connection;
 use super::end::End;
 use super::limits::{Admissions, Limits, Rejected, RequestMemory};
 use super::metrics::{Metrics, Reason};
 use super::service::Service;
+use super::shared::{Shared, Stop};
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

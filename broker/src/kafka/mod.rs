@@ -12,6 +12,7 @@ pub mod listener;
 pub mod metrics;
 mod output;
 pub mod service;
+mod shared;
 #[cfg(test)]
 mod tests;
 pub mod topics;

@@ -86,7 +86,7 @@ async fn requests_wait_for_memory_and_all_are_answered() {
     holder.send(&frame(PRODUCE, 0, 1, b"held")).await;
     server.toy.saw("+held").await;
     // More than there is: it waits until it is alone, and others queue behind it.
-    large.send(&frame(ECHO, 0, 2, &[7; 20_000])).await;
+    large.send(&frame(ECHO, 0, 2, &vec![7; 20_000])).await;
     let mut others = Vec::new();
     for _ in 0..20 {
         let mut other = server.client().await;

@@ -236,5 +236,5 @@ pub(super) fn frame(api: i16, version: i16, id: i32, body: &[u8]) -> Vec<u8> {
 
 /// Fails instead of hanging. The bound is far beyond what any wait here takes.
 pub(super) async fn soon<T>(wait: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("what the test waits for did not happen")
+    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("what the test waits for did not happen")
 }
