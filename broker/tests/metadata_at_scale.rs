@@ -1,0 +1,133 @@
+//! The metadata plane with as much as it is built for, in a process of its own: time and memory have room to spare on
+//! a busy machine without optimization, so a failure means a change in kind, not in degree.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chronik_broker::ids::{BrokerEpoch, NodeId, TopicId};
+use chronik_broker::io::clock::SystemClock;
+use chronik_broker::io::disk::real::RealDisk;
+use chronik_broker::metadata::{Command, Image, MetadataPlane, NewTopic, Node, Outcome, State, snapshot};
+use chronik_broker::raft::{RaftNode, RaftOptions};
+
+fn node(id: i32) -> Node {
+    Node {
+        id: NodeId::new(id),
+        directory: uuid::Uuid::from_u128(id as u128),
+        epoch: BrokerEpoch::FIRST,
+        fenced: false,
+        host: "localhost".to_owned(),
+        port: 9092,
+        rack: None,
+        version: "test".to_owned(),
+    }
+}
+
+fn topic(number: usize, assignment: Vec<Vec<NodeId>>) -> Command {
+    Command::CreateTopic(NewTopic {
+        name: format!("topic-{number}"),
+        id: TopicId::from_uuid(uuid::Uuid::from_u128(number as u128 + 1)).expect("not nil"),
+        assignment,
+        configs: Vec::new(),
+    })
+}
+
+/// Bytes of memory that this process occupies.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("the second number");
+    pages * 4096
+}
+
+fn assert_below(what: &str, took: Duration, limit: Duration) {
+    println!("{what}: {took:?}");
+    assert!(took < limit, "{what}: {took:?}, more than {limit:?}");
+}
+
+/// One process measures its own memory: the parts run one after the other.
+#[test]
+fn the_metadata_plane_at_scale() {
+    a_state_of_100_000_partitions();
+    a_thousand_topics_are_created();
+}
+
+fn a_state_of_100_000_partitions() {
+    let before = resident_bytes();
+    let mut state = State::new(Image::empty("cluster"));
+    for id in 0..3 {
+        state.apply(state.index() + 1, Command::RegisterNode { node: node(id), acked_may_be_lost: false });
+    }
+    let replicas = |partition: i32| (0..3).map(|step| NodeId::new((partition + step) % 3)).collect();
+    for number in 0..10_000 {
+        let outcome = state.apply(state.index() + 1, topic(number, (0..10).map(replicas).collect()));
+        assert_eq!(outcome, Outcome::Done);
+    }
+    let image = state.image();
+    let image_bytes = resident_bytes().saturating_sub(before);
+    println!("image of 100,000 partitions: {} MB", image_bytes >> 20);
+    assert!(image_bytes < 200 << 20, "{image_bytes} bytes");
+
+    let start = Instant::now();
+    let bytes = snapshot::encode(&image);
+    assert_below("snapshot of 100,000 partitions", start.elapsed(), Duration::from_secs(2));
+    println!("snapshot: {} kB", bytes.len() >> 10);
+    let start = Instant::now();
+    let decoded = snapshot::decode(bytes.into()).expect("what was encoded");
+    assert_below("reading it", start.elapsed(), Duration::from_secs(2));
+    assert_eq!(decoded, *image);
+
+    let start = Instant::now();
+    state.apply(state.index() + 1, topic(10_000, vec![vec![NodeId::new(0)]]));
+    assert_eq!(state.image().changed_topics(&image).count(), 1);
+    assert_below("one more topic, and what it changed", start.elapsed(), Duration::from_millis(50));
+
+    let start = Instant::now();
+    state.apply(state.index() + 1, Command::RegisterNode { node: node(0), acked_may_be_lost: false });
+    assert_below("electing a third of 100,000 partitions anew", start.elapsed(), Duration::from_secs(2));
+}
+
+fn a_thousand_topics_are_created() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plane = start(folder.path());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let register = Command::RegisterNode { node: node(0), acked_may_be_lost: false };
+        assert!(matches!(plane.propose(register).await, Ok(Outcome::Registered(_))));
+        let start = Instant::now();
+        for number in 0..1_000 {
+            let outcome = plane.propose(topic(number, vec![vec![NodeId::new(0)]; 10])).await;
+            assert_eq!(outcome, Ok(Outcome::Done));
+        }
+        assert_below("1,000 topics, one after the other", start.elapsed(), Duration::from_secs(10));
+
+        let start = Instant::now();
+        let mut creations = tokio::task::JoinSet::new();
+        for number in 1_000..2_000 {
+            let plane = Arc::clone(&plane);
+            creations.spawn(async move { plane.propose(topic(number, vec![vec![NodeId::new(0)]; 10])).await });
+        }
+        while let Some(created) = creations.join_next().await {
+            assert_eq!(created.expect("no panic"), Ok(Outcome::Done));
+        }
+        assert_below("1,000 topics at once", start.elapsed(), Duration::from_secs(10));
+    });
+    plane.shutdown();
+    let restart = Instant::now();
+    let plane = self::start(folder.path());
+    assert_below("restart with 20,000 partitions", restart.elapsed(), Duration::from_secs(3));
+    assert_eq!(plane.image().topic_count(), 2_000);
+    plane.shutdown();
+}
+
+fn start(folder: &Path) -> Arc<RaftNode> {
+    let options = RaftOptions {
+        node: NodeId::new(0),
+        dir: folder.join("__meta"),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock::start()),
+        fatal: Arc::new(|error| panic!("{error}")),
+    };
+    RaftNode::form(&options, "cluster").expect("a new folder");
+    RaftNode::start(options).expect("formed")
+}
