@@ -3,6 +3,7 @@
 mod admin;
 pub mod api;
 mod authorized;
+pub mod configs;
 mod connection;
 mod end;
 pub mod fetch_session;

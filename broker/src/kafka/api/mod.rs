@@ -2,6 +2,7 @@
 //!
 //! What is in the table is advertised by `ApiVersions`, complete at every version of its range; nothing else is served.
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
@@ -9,15 +10,19 @@ pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
+pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
 pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 mod group_requests;
 pub mod heartbeat;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
@@ -176,10 +181,15 @@ apis! {
     serial DeleteRecordsRequest 0..=2 => delete_records::handle;
     serial InitProducerIdRequest 0..=6 => init_producer_id::handle;
     serial OffsetForLeaderEpochRequest 2..=4 => offset_for_leader_epoch::handle;
+    serial DescribeConfigsRequest 1..=4 => describe_configs::handle;
+    serial AlterConfigsRequest 0..=2 => alter_configs::handle;
+    serial DescribeLogDirsRequest 1..=5 => describe_log_dirs::handle;
     serial CreatePartitionsRequest 0..=3 => create_partitions::handle;
     serial DeleteGroupsRequest 0..=3 => delete_groups::handle;
+    serial IncrementalAlterConfigsRequest 0..=1 => incremental_alter_configs::handle;
     serial OffsetDeleteRequest 0..=0 => offset_delete::handle;
     serial DescribeClusterRequest 0..=2 => describe_cluster::handle;
+    serial ListConfigResourcesRequest 0..=1 => list_config_resources::handle;
     serial DescribeTopicPartitionsRequest 0..=0 => describe_topic_partitions::handle;
 }
 
