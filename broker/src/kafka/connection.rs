@@ -42,8 +42,9 @@ const MAX_LIST_REQUEST: usize = 16 << 20;
 const LARGE_LIST_REQUEST: usize = 64 << 10;
 /// Bytes of memory for a byte of a list on the wire.
 const LIST_WEIGHT: usize = 16;
-/// Produce's key.
+/// Whose decoders are written by hand and make nothing much larger than the bytes.
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
 
 /// What an answer needs of its request.
 #[derive(Debug)]
@@ -113,6 +114,12 @@ pub(super) struct Connection<S: Service, T> {
     /// Since when a request has been arriving.
     receiving: Option<Instant>,
     unsent: Option<Unsent>,
+}
+
+/// The memory that a request counts for, in bytes.
+fn weight(frame: Announced) -> usize {
+    let list = !matches!(frame.api_key, Some(PRODUCE | FETCH)) && frame.len > LARGE_LIST_REQUEST;
+    if list { frame.len * LIST_WEIGHT } else { frame.len }
 }
 
 impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
@@ -273,8 +280,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     /// Asks for this frame's memory, once.
     fn poll_admission(&mut self, frame: Announced, cx: &mut Context<'_>) {
         if let Admission::None = self.admission {
-            let list = frame.api_key != Some(PRODUCE) && frame.len > LARGE_LIST_REQUEST;
-            let bytes = if list { frame.len * LIST_WEIGHT } else { frame.len };
+            let bytes = weight(frame);
             self.admission = match self.shared.memory.try_reserve(bytes) {
                 Some(memory) => Admission::Granted(memory),
                 None => Admission::Waiting(Box::pin(self.shared.memory.reserve(bytes))),
@@ -405,13 +411,19 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         loop {
             let now = Instant::now();
             let limits = &self.shared.limits;
-            let announced = self.announced().ok().flatten().map_or(0, |frame| frame.len);
-            let slow_request = self.receiving.map(|since| since + limits.transfer_time(announced));
+            let frame = self.announced().ok().flatten();
+            let slow_request =
+                self.receiving.map(|since| since + limits.transfer_time(frame.map_or(0, |frame| frame.len)));
+            let promised = frame.filter(|_| matches!(self.admission, Admission::Granted(_)));
+            let contended = self.receiving.zip(promised).map(|(since, frame)| {
+                let allowed = since + limits.contended_time(self.frames.buffered());
+                (allowed, self.shared.memory.is_contended(weight(frame)))
+            });
             let slow_reader = self.unsent.as_ref().map(|unsent| unsent.since + limits.transfer_time(unsent.bytes));
             let busy = !self.pipelined.is_empty() || self.serial.is_some() || self.unsent.is_some();
             let idle = limits.max_idle.filter(|_| !busy).map(|max| self.active + max);
             let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-            if due(slow_request) {
+            if due(slow_request) || contended.is_some_and(|(allowed, contended)| contended && allowed <= now) {
                 return Poll::Ready(End::SlowRequest);
             }
             if due(slow_reader) {
@@ -428,7 +440,10 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                     self.pipelined = VecDeque::new();
                 }
             }
-            let next = [slow_request, slow_reader, idle, Some(quiet).filter(|quiet| *quiet > now)];
+            // While it is not contended it may become so: that is looked at once per grace.
+            let contended = contended.map(|(allowed, _)| allowed.max(now + limits.contended_grace));
+            let quiet = Some(quiet).filter(|quiet| *quiet > now);
+            let next = [slow_request, contended, slow_reader, idle, quiet];
             let Some(next) = next.into_iter().flatten().min() else {
                 // The next event starts a deadline.
                 return Poll::Pending;

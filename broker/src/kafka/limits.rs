@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,9 +23,12 @@ pub struct Limits {
     /// `socket.request.max.bytes`: the longest request.
     pub max_request_bytes: usize,
     /// All requests that are being read or answered, together (as Kafka's `queued.max.request.bytes`, but bounded).
+    /// Those above `LARGE_REQUEST` have as much as one of `max_request_bytes` takes for themselves.
     pub max_queued_bytes: usize,
     /// A request must arrive, and responses must be taken, within this and what `min_bytes_per_second` adds.
     pub transfer_grace: Duration,
+    /// The same for a request that has arrived in part, while others wait for the memory that it was promised.
+    pub contended_grace: Duration,
     /// The slowest transfer that is put up with.
     pub min_bytes_per_second: usize,
     /// How long a stopping listener waits for requests under way.
@@ -42,8 +46,9 @@ impl Default for Limits {
             max_request_bytes: 100 << 20,
             max_queued_bytes: 128 << 20,
             transfer_grace: Duration::from_secs(30),
-            min_bytes_per_second: 256 << 10,
-            shutdown_grace: Duration::from_secs(10),
+            contended_grace: Duration::from_secs(1),
+            min_bytes_per_second: 64 << 10,
+            shutdown_grace: Duration::from_secs(5),
         }
     }
 }
@@ -62,7 +67,16 @@ impl Limits {
 
     /// How long a transfer of so many bytes may take.
     pub fn transfer_time(&self, bytes: usize) -> Duration {
-        self.transfer_grace + Duration::from_secs((bytes / self.min_bytes_per_second) as u64)
+        self.transfer_grace + self.slowest(bytes)
+    }
+
+    /// How long a request may have taken of which so many bytes have arrived, while others wait for its memory.
+    pub fn contended_time(&self, arrived: usize) -> Duration {
+        self.contended_grace + self.slowest(arrived)
+    }
+
+    fn slowest(&self, bytes: usize) -> Duration {
+        Duration::from_millis((bytes as u64).saturating_mul(1000) / self.min_bytes_per_second as u64)
     }
 }
 
@@ -137,11 +151,22 @@ impl Drop for Ticket {
     }
 }
 
-/// The memory of requests that are being read or answered, shared by all connections.
+/// Requests above this are rare, and few of them would take all memory: they wait for each other only.
+const LARGE_REQUEST: usize = 4 << 20;
+
+/// The memory of requests that are being read or answered, shared by all connections. A request reserves its length
+/// when that is known: so whoever has a reservation can finish, and reservations never wait for each other.
 #[derive(Debug, Clone)]
 pub struct RequestMemory {
+    usual: Lane,
+    large: Lane,
+}
+
+#[derive(Debug, Clone)]
+struct Lane {
     bytes: Arc<Semaphore>,
     capacity: u32,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// A request's part of `RequestMemory`, given back when dropped.
@@ -151,27 +176,64 @@ pub struct Reservation {
 }
 
 impl RequestMemory {
-    /// `capacity` bytes, 4 GiB at most.
-    pub fn new(capacity: usize) -> Self {
+    /// As the limits say.
+    pub fn new(limits: &Limits) -> Self {
+        Self { usual: Lane::new(limits.max_queued_bytes), large: Lane::new(limits.max_request_bytes) }
+    }
+
+    fn lane(&self, bytes: usize) -> &Lane {
+        if bytes > LARGE_REQUEST.min(self.usual.capacity as usize) { &self.large } else { &self.usual }
+    }
+
+    /// Reserves at once or not.
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        let lane = self.lane(bytes);
+        let permit = Arc::clone(&lane.bytes).try_acquire_many_owned(lane.part(bytes)).ok()?;
+        Some(Reservation { _bytes: permit })
+    }
+
+    /// Reserves when there is room; first come, first served.
+    pub fn reserve(&self, bytes: usize) -> impl Future<Output = Reservation> + Send + 'static + use<> {
+        let lane = self.lane(bytes);
+        let acquired = Arc::clone(&lane.bytes).acquire_many_owned(lane.part(bytes));
+        let waiting = Waiting::new(&lane.waiting);
+        async move {
+            let _waiting = waiting;
+            Reservation { _bytes: acquired.await.expect("the semaphore is open because nobody closes it") }
+        }
+    }
+
+    /// Whether others wait for what a request of so many bytes has reserved.
+    pub fn is_contended(&self, bytes: usize) -> bool {
+        self.lane(bytes).waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Lane {
+    fn new(capacity: usize) -> Self {
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
-        Self { bytes: Arc::new(Semaphore::new(capacity as usize)), capacity }
+        Self { bytes: Arc::new(Semaphore::new(capacity as usize)), capacity, waiting: Arc::default() }
     }
 
     /// A request larger than the whole takes the whole: it waits until it is alone.
     fn part(&self, bytes: usize) -> u32 {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.capacity)
     }
+}
 
-    /// Reserves at once or not.
-    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
-        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(self.part(bytes)).ok()?;
-        Some(Reservation { _bytes: permit })
+/// One who waits, as long as it does.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
     }
+}
 
-    /// Reserves when there is room; first come, first served.
-    pub fn reserve(&self, bytes: usize) -> impl Future<Output = Reservation> + Send + 'static + use<> {
-        let acquired = Arc::clone(&self.bytes).acquire_many_owned(self.part(bytes));
-        async move { Reservation { _bytes: acquired.await.expect("the semaphore is open because nobody closes it") } }
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -196,14 +258,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_larger_than_the_memory_waits_until_it_is_alone() {
-        let memory = RequestMemory::new(100);
-        let small = memory.try_reserve(10).unwrap();
+        let memory = RequestMemory::new(&Limits { max_request_bytes: 200, max_queued_bytes: 100, ..Limits::default() });
+        let first = memory.try_reserve(150).unwrap();
         assert!(memory.try_reserve(1000).is_none());
-        let large = tokio::spawn(memory.reserve(1000));
-        drop(small);
-        let large = large.await.unwrap();
-        assert!(memory.try_reserve(1).is_none());
-        drop(large);
-        assert!(memory.try_reserve(100).is_some());
+        assert!(!memory.is_contended(150));
+        let second = tokio::spawn(memory.reserve(1000));
+        assert!(memory.is_contended(150));
+        drop(first);
+        let second = second.await.unwrap();
+        assert!(!memory.is_contended(150));
+        assert!(memory.try_reserve(101).is_none());
+        drop(second);
+        assert!(memory.try_reserve(200).is_some());
+    }
+
+    #[test]
+    fn large_requests_do_not_take_the_memory_of_the_usual_ones() {
+        let memory = RequestMemory::new(&Limits::default());
+        let _all = memory.try_reserve(100 << 20).unwrap();
+        assert!(memory.try_reserve(LARGE_REQUEST + 1).is_none());
+        assert!(memory.try_reserve(LARGE_REQUEST).is_some());
     }
 }

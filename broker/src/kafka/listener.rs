@@ -46,7 +46,7 @@ impl Listener {
     /// When a connection's task panics: that is a defect, and takes the process down.
     pub async fn serve<S: Service>(self, service: S, limits: Limits, metrics: Arc<Metrics>, stop: CancellationToken) {
         let admissions = Admissions::new(&limits);
-        let memory = RequestMemory::new(limits.max_queued_bytes);
+        let memory = RequestMemory::new(&limits);
         let shared = Arc::new(Shared { service, limits, memory, metrics, stop: Stop::default() });
         let mut connections = JoinSet::new();
         loop {

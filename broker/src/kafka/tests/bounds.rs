@@ -85,7 +85,7 @@ async fn requests_wait_for_memory_and_all_are_answered() {
     let (mut holder, mut large) = (server.client().await, server.client().await);
     holder.send(&frame(PRODUCE, 0, 1, b"held")).await;
     server.toy.saw("+held").await;
-    // More than there is: it waits until it is alone, and others queue behind it.
+    // More than there is: it has memory of its own.
     large.send(&frame(ECHO, 0, 2, &vec![7; 20_000])).await;
     let mut others = Vec::new();
     for _ in 0..20 {
@@ -99,6 +99,23 @@ async fn requests_wait_for_memory_and_all_are_answered() {
     for other in &mut others {
         assert_eq!(other.response().await.1.len(), 4_000);
     }
+}
+
+#[tokio::test]
+async fn half_requests_that_stall_lose_their_memory_to_those_who_wait_for_it() {
+    let grace = Duration::from_millis(50);
+    let server = Server::start(Limits { max_queued_bytes: 10_000, contended_grace: grace, ..Limits::default() }).await;
+    let mut stalled = Vec::new();
+    for _ in 0..5 {
+        let mut client = server.client().await;
+        client.send(&frame(ECHO, 0, 1, &[7; 6_000])[..100]).await;
+        stalled.push(client);
+    }
+    let mut other = server.client().await;
+    other.send(&frame(ECHO, 0, 2, &[7; 6_000])).await;
+    assert_eq!(other.response().await.1.len(), 6_000);
+    // Nobody waits any more: whoever has not been closed may take its time.
+    server.client().await.works().await;
 }
 
 #[tokio::test]
