@@ -197,6 +197,14 @@ impl BatchHeader {
         LeaderEpoch::try_from(self.leader_epoch).ok()
     }
 
+    /// The epoch it was appended in.
+    ///
+    /// # Panics
+    /// When the header is not one that `read_stored` took.
+    pub fn stored_epoch(&self) -> LeaderEpoch {
+        LeaderEpoch::new(self.leader_epoch)
+    }
+
     /// The idempotent producer.
     pub fn producer(&self) -> Option<ProducerId> {
         ProducerId::try_from(self.producer_id).ok()

@@ -1,0 +1,159 @@
+//! Appending: batches are validated before the lock; under it they get offsets and go to the WAL in that order.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::ids::{LeaderEpoch, Offset};
+use crate::wal::{Admission, Append};
+
+use super::batch;
+use super::config::LogConfig;
+use super::error::AppendError;
+use super::partition_log::{Counters, Log, Pending, Standing, State};
+use super::producers::Verdict;
+use super::types::{Appended, Origin};
+use super::validate::{Rules, ValidBatch, ValidBatches, validate};
+
+impl Log {
+    /// Validates client batches (the raw `records` field of a Produce request), gives them offsets and the leader
+    /// epoch, and queues them to the WAL. Returns before they are durable: `LogListener::flushed` tells.
+    ///
+    /// An epoch older than the newest that was begun here is `Closed`: its leadership is over.
+    pub fn append_as_leader(
+        &self,
+        records: Bytes,
+        epoch: LeaderEpoch,
+        origin: Origin,
+        admission: Admission,
+    ) -> Result<Appended, AppendError> {
+        let config = self.config.load();
+        let rules = Rules { config: &config, origin, now_ms: self.shared.clock.wall_ms(), name: &self.name };
+        let valid = validate(records, rules)?;
+        if self.shared.wal.is_full() {
+            return Err(AppendError::DiskFull);
+        }
+        let mut state = self.state.lock();
+        self.admit(&mut state, epoch)?;
+        if let Some(duplicate) = check_producers(&state, &valid.batches, origin)? {
+            return Ok(duplicate);
+        }
+        Ok(self.append_locked(&mut state, valid, epoch, &config, admission))
+    }
+
+    /// Whether the log takes appends of this leadership now.
+    fn admit(&self, state: &mut State, epoch: LeaderEpoch) -> Result<(), AppendError> {
+        match state.standing {
+            Standing::Closed => return Err(AppendError::Closed),
+            Standing::Refused if !state.orphans.is_empty() => return Err(AppendError::DiskFull),
+            Standing::Refused => {
+                self.shared.wal.resume(&state.active().segment.file);
+                state.standing = Standing::Open;
+            }
+            Standing::Open => {}
+        }
+        if state.epochs.newest().is_some_and(|newest| newest.epoch > epoch) {
+            return Err(AppendError::Closed);
+        }
+        Ok(())
+    }
+
+    fn append_locked(
+        &self,
+        state: &mut State,
+        valid: ValidBatches,
+        epoch: LeaderEpoch,
+        config: &LogConfig,
+        admission: Admission,
+    ) -> Appended {
+        self.identity.ensure(&self.shared.wal);
+        let log_append_time_ms = valid.log_append_time_ms;
+        if must_roll(state, &valid.batches, config) {
+            self.roll(state);
+        }
+        let base = state.log_end;
+        state.epochs.assign(epoch, base);
+        let position = state.active().size;
+        let max_timestamp_before = state.active().max_timestamp;
+        let mut undos = Vec::new();
+        let mut data = Vec::with_capacity(valid.batches.len());
+        for mut valid in valid.batches {
+            batch::place(&mut valid.bytes, state.log_end, epoch);
+            valid.header.base_offset = state.log_end.get();
+            valid.header.leader_epoch = epoch.get();
+            let slot = state.active_mut();
+            let at = slot.size;
+            let before = slot.grow(&valid.header);
+            slot.segment.note(&valid.header, at, before, config.index_interval_bytes);
+            state.log_end = valid.header.end();
+            if let Some(undo) = state.producers.apply(&valid.header, valid.marker) {
+                undos.push(undo);
+                state.producers_version += 1;
+            }
+            data.push(valid.bytes);
+        }
+        let data = joined(data);
+        Counters::add(&self.shared.counters.bytes_in, data.len() as u64);
+        Counters::add(&self.shared.counters.records_in, state.log_end.since(base));
+
+        let token = state.next_token;
+        state.next_token += 1;
+        let slot = state.active();
+        self.shared.wal.append(&slot.segment.file, Append { position: u64::from(position), data, token, admission });
+        let pending = Pending {
+            token,
+            segment: slot.base(),
+            base,
+            end: state.log_end,
+            position,
+            end_position: slot.size,
+            max_timestamp_before,
+            undos,
+        };
+        state.pending.push_back(pending);
+        Appended { base_offset: base, end_offset: state.log_end, log_append_time_ms, duplicate: false }
+    }
+}
+
+/// A duplicate is answered with what the original got; only a single batch can be one.
+fn check_producers(state: &State, batches: &[ValidBatch], origin: Origin) -> Result<Option<Appended>, AppendError> {
+    for valid in batches {
+        match state.producers.check(&valid.header, valid.marker, origin)? {
+            Verdict::Append => {}
+            Verdict::Duplicate { base, end, timestamp_ms } => {
+                return Ok(Some(Appended {
+                    base_offset: base,
+                    end_offset: end,
+                    log_append_time_ms: Some(timestamp_ms),
+                    duplicate: true,
+                }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the batches need a new segment: this one would be too large, its offsets too far from its base, or it is
+/// older (by its records' time) than `segment.ms`.
+fn must_roll(state: &State, batches: &[ValidBatch], config: &LogConfig) -> bool {
+    let slot = state.active();
+    if slot.size == 0 {
+        return false;
+    }
+    let bytes: usize = batches.iter().map(|valid| valid.bytes.len()).sum();
+    let records: u64 = batches.iter().map(|valid| valid.header.count as u64).sum();
+    let newest = batches.iter().map(|valid| valid.header.max_timestamp).max().unwrap_or(batch::NO_TIMESTAMP);
+    u64::from(slot.size) + bytes as u64 > u64::from(config.segment_bytes)
+        || too_far(slot.base(), state.log_end, records)
+        || (slot.first_timestamp >= 0 && newest.saturating_sub(slot.first_timestamp) > config.segment_ms)
+}
+
+fn too_far(base: Offset, log_end: Offset, records: u64) -> bool {
+    log_end.since(base) + records > i32::MAX as u64
+}
+
+/// One buffer for the WAL; a single batch is passed on as it is.
+fn joined(mut batches: Vec<BytesMut>) -> Bytes {
+    if batches.len() == 1 {
+        return batches.pop().expect("one because the length says so").freeze();
+    }
+    batches.concat().into()
+}

@@ -1,0 +1,100 @@
+//! Names and small files of a partition's folder.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Offset, TopicId};
+use crate::io::disk::{Disk, OpenMode};
+
+/// Whose folder it is: `partition.json`.
+pub const IDENTITY_FILE: &str = "partition.json";
+/// The end of the name of what only waits for its removal.
+pub const DELETED: &str = ".deleted";
+/// The end of the name of a compacted segment that is not whole yet.
+pub const CLEANED: &str = ".cleaned";
+/// The end of the name of a compacted segment that replaces others: `{base}-{end}.swap`.
+pub const SWAP: &str = ".swap";
+
+const IDENTITY_VERSION: u32 = 1;
+const MOST_IDENTITY_BYTES: u64 = 4096;
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    version: u32,
+    topic_id: uuid::Uuid,
+}
+
+/// The contents of `partition.json`.
+pub fn encode_identity(topic: TopicId) -> Vec<u8> {
+    let identity = Identity { version: IDENTITY_VERSION, topic_id: topic.uuid() };
+    serde_json::to_vec(&identity).expect("encoded because a number and a UUID always are")
+}
+
+/// Whose folder it is; `None` when it is nobody's: the file is missing or not whole.
+pub fn read_identity(disk: &dyn Disk, folder: &Path) -> io::Result<Option<TopicId>> {
+    let Some(bytes) = read_small(disk, &folder.join(IDENTITY_FILE), MOST_IDENTITY_BYTES)? else { return Ok(None) };
+    let identity: Option<Identity> = serde_json::from_slice(&bytes).ok();
+    Ok(identity.filter(|identity| identity.version == IDENTITY_VERSION).and_then(|it| TopicId::from_uuid(it.topic_id)))
+}
+
+/// A whole file of at most `most` bytes; `None` when there is none or it is larger.
+pub fn read_small(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.len()?;
+    if length > most {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Some(bytes))
+}
+
+/// A segment's records.
+pub fn segment_path(folder: &Path, base: Offset) -> PathBuf {
+    folder.join(format!("{:020}.log", base.get()))
+}
+
+/// A segment's index.
+pub fn index_path(folder: &Path, base: Offset) -> PathBuf {
+    folder.join(format!("{:020}.index", base.get()))
+}
+
+/// The producers' state before this offset.
+pub fn snapshot_path(folder: &Path, at: Offset) -> PathBuf {
+    folder.join(format!("{:020}.snapshot", at.get()))
+}
+
+/// The compacted form of the segments from `base` to `end`, ready to replace them.
+pub fn swap_path(folder: &Path, base: Offset, end: Offset) -> PathBuf {
+    folder.join(format!("{:020}-{:020}{SWAP}", base.get(), end.get()))
+}
+
+/// The base offset in a file's name that ends with `suffix`.
+pub fn offset_of(name: &str, suffix: &str) -> Option<Offset> {
+    parse_offset(name.strip_suffix(suffix)?)
+}
+
+/// The range in a swap file's name.
+pub fn swap_range(name: &str) -> Option<(Offset, Offset)> {
+    let (base, end) = name.strip_suffix(SWAP)?.split_once('-')?;
+    Some((parse_offset(base)?, parse_offset(end)?))
+}
+
+fn parse_offset(digits: &str) -> Option<Offset> {
+    let whole = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then(|| digits.parse::<i64>().ok()).flatten().and_then(|offset| Offset::try_from(offset).ok())
+}
+
+/// Removes a file that may be gone already.
+pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,139 @@
+//! The rounds of background work over all logs.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use crate::ids::{Offset, TopicPartition};
+
+use super::error::LogError;
+use super::files;
+use super::partition_log::{Log, Shared, Standing};
+use super::recovery::sync_folder;
+use super::store::LogStore;
+
+/// Time between checkpoints, ms: a crash makes the next start read what was appended since.
+const CHECKPOINT_INTERVAL_MS: u64 = 5_000;
+
+/// When what was done last, ms of the monotonic clock.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    checkpoint: Option<u64>,
+    retention: Option<u64>,
+    compaction: Option<u64>,
+    /// Ends of the logs at the last checkpoint: a log that has not grown since is idle.
+    ends: HashMap<TopicPartition, Offset>,
+}
+
+fn due(last: &mut Option<u64>, now: u64, interval: u64) -> bool {
+    let due = last.is_none_or(|last| now >= last.saturating_add(interval));
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
+impl LogStore {
+    /// One round of what happens in the background, each part at its own interval: roll by age, retention, compaction,
+    /// checkpoints, removal of deleted files, and taking appends again after a full disk. Blocks. Meant to be called
+    /// about every second.
+    pub fn maintain(&self) -> Result<(), LogError> {
+        let now = self.shared.clock.monotonic().as_millis() as u64;
+        let now_ms = self.shared.clock.wall_ms();
+        let (retention, checkpoint, compaction) = {
+            let mut rounds = self.rounds.lock();
+            (
+                due(&mut rounds.retention, now, self.options.retention_check_interval_ms),
+                due(&mut rounds.checkpoint, now, CHECKPOINT_INTERVAL_MS),
+                due(&mut rounds.compaction, now, self.options.cleaner_backoff_ms),
+            )
+        };
+        let logs = self.logs();
+        for log in &logs {
+            log.remove_orphans()?;
+        }
+        self.remove_doomed(now)?;
+        let mut removable = Vec::new();
+        if retention {
+            for log in &logs {
+                log.roll_by_age(now_ms);
+                log.expire_producers(now_ms, self.options.producer_id_expiration_ms);
+                if log.retain(now_ms) {
+                    removable.push(Arc::clone(log));
+                }
+            }
+        }
+        if checkpoint || !removable.is_empty() {
+            self.checkpoint(false)?;
+        }
+        for log in removable {
+            log.remove_old_segments()?;
+        }
+        if compaction {
+            self.compact(now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Checkpoints everything after the WAL has synced: the next start scans nothing. Blocks.
+    pub fn close(&self) -> Result<(), LogError> {
+        self.checkpoint(true)
+    }
+
+    /// Writes down how far all logs are whole, if that has changed.
+    pub(super) fn checkpoint(&self, closing: bool) -> Result<(), LogError> {
+        let captures: Vec<_> =
+            self.logs().into_iter().filter_map(|log| log.capture().map(|capture| (log, capture))).collect();
+        if captures.is_empty() && !self.shared.checkpoints.lock().is_stale() {
+            return Ok(());
+        }
+        self.shared.wal.sync_all()?;
+        for (log, capture) in captures {
+            let end = capture.end();
+            let idle = closing || self.rounds.lock().ends.insert(log.id(), end) == Some(end);
+            if log.state.lock().standing != Standing::Closed {
+                log.settle(capture, idle)?;
+            }
+        }
+        self.shared.checkpoints.lock().store(&*self.shared.disk)
+    }
+
+    fn remove_doomed(&self, now: u64) -> Result<(), LogError> {
+        let due: Vec<_> = self.shared.doomed.lock().extract_if(.., |(due, _)| *due <= now).collect();
+        for (_, path) in due {
+            remove_all(&self.shared, &path).map_err(LogError::io("removing", &path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file or a folder that may be gone already.
+fn remove_all(shared: &Shared, path: &std::path::Path) -> io::Result<()> {
+    match shared.disk.list(path) {
+        Ok(_) => shared.disk.remove_dir_all(path),
+        Err(_) => files::remove_if_there(&*shared.disk, path),
+    }
+}
+
+impl Log {
+    /// Removes the files of segments that a refusal left behind the log's end, so that appends can be taken again.
+    fn remove_orphans(&self) -> Result<(), LogError> {
+        let orphans = {
+            let state = self.state.lock();
+            if state.orphans.is_empty() || state.standing == Standing::Closed {
+                return Ok(());
+            }
+            state.orphans.clone()
+        };
+        let _maintenance = self.maintenance.lock();
+        for segment in &orphans {
+            self.shared.wal.retire(&segment.file)?;
+            for path in [segment.file.path().to_owned(), files::index_path(&self.folder, segment.base)] {
+                files::remove_if_there(&*self.shared.disk, &path).map_err(LogError::io("removing", &path))?;
+            }
+        }
+        sync_folder(&self.shared, &self.folder)?;
+        self.state.lock().orphans.retain(|left| !orphans.iter().any(|gone| Arc::ptr_eq(gone, left)));
+        Ok(())
+    }
+}

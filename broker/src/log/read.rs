@@ -1,0 +1,198 @@
+//! Reading: from the index to a place in a segment, one read into one buffer, whole batches out of it without a copy.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::ids::Offset;
+
+use super::batch::{BatchHeader, HEADER_BYTES};
+use super::error::{LogError, ReadError};
+use super::index::Target;
+use super::partition_log::{Counters, Log, Standing};
+use super::segment::{Segment, Slot};
+use super::types::ReadBatches;
+
+/// Bytes read beyond what was asked for, to skip from the index entry to the offset.
+const SKIP_BYTES: usize = 8 << 10;
+
+/// What a read is after.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    from: Offset,
+    upto: Offset,
+    max_bytes: usize,
+    at_least_one: bool,
+}
+
+impl Log {
+    /// Reads whole batches from the one that holds `from`, below `upto`, at most `max_bytes` but always one batch when
+    /// `at_least_one`. With `committed` also the aborted transactions of the range. Nothing beyond what is durable is
+    /// read.
+    pub fn read(
+        &self,
+        from: Offset,
+        upto: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+        committed: bool,
+    ) -> Result<ReadBatches, ReadError> {
+        let (slots, upto) = self.readable(from, upto)?;
+        let wanted = Wanted { from, upto, max_bytes, at_least_one };
+        let mut read = ReadBatches::default();
+        let mut end = from;
+        // A segment may hold nothing of the range: compaction has left a hole at its end.
+        for slot in slots {
+            if let Some((data, data_end)) = self.read_segment(&slot, wanted)? {
+                Counters::add(&self.shared.counters.bytes_out, data.len() as u64);
+                read.data.push(data);
+                end = data_end;
+                break;
+            }
+            if slot.end > from {
+                break;
+            }
+        }
+        if committed && end > from {
+            read.aborted = self.state.lock().producers.aborted_in(from, end);
+        }
+        Ok(read)
+    }
+
+    /// The segments that may hold `from`, and the bound. `from` at the bound is an empty read, beyond the log an error.
+    fn readable(&self, from: Offset, upto: Offset) -> Result<(Vec<Slot>, Offset), ReadError> {
+        let state = self.state.lock();
+        if state.standing == Standing::Closed {
+            return Err(ReadError::Closed);
+        }
+        let upto = upto.min(state.flushed_end);
+        if from < state.log_start || from > state.log_end {
+            return Err(ReadError::OutOfRange { offset: from.get(), start: state.log_start, end: upto });
+        }
+        if from >= upto {
+            return Ok((Vec::new(), upto));
+        }
+        let at = state.slot_of(from);
+        let last = (at + 2).min(state.slots.len());
+        Ok((state.slots[at..last].to_vec(), upto))
+    }
+
+    /// The batches of one segment; `None` when it holds none of them, or none may be given.
+    fn read_segment(&self, slot: &Slot, wanted: Wanted) -> Result<Option<(Bytes, Offset)>, ReadError> {
+        let outcome = self.read_files(slot, wanted);
+        if outcome.is_err() {
+            // Retention or deletion may have taken the file away meanwhile.
+            let state = self.state.lock();
+            if state.standing == Standing::Closed {
+                return Err(ReadError::Closed);
+            }
+            if wanted.from < state.log_start {
+                let (start, end) = (state.log_start, wanted.upto);
+                return Err(ReadError::OutOfRange { offset: wanted.from.get(), start, end });
+            }
+        }
+        Ok(outcome?)
+    }
+
+    fn read_files(&self, slot: &Slot, wanted: Wanted) -> Result<Option<(Bytes, Offset)>, LogError> {
+        let interval = self.config.load().index_interval_bytes;
+        let segment = &slot.segment;
+        let relative = wanted.from.since(segment.base) as u32;
+        let entry = segment.find(&*self.shared.disk, Target::Offset(relative), slot.flushed_size, interval)?;
+        let mut position = u64::from(entry.position);
+        let limit = u64::from(slot.flushed_size);
+        loop {
+            let left = (limit - position) as usize;
+            if left == 0 {
+                return Ok(None);
+            }
+            let chunk = read_chunk(segment, position, wanted.max_bytes.saturating_add(SKIP_BYTES).min(left))?;
+            let skipped = skip_to(segment, position, &chunk, wanted.from)?;
+            match skipped {
+                Skipped::Past(0) => {
+                    // A batch before the offset that is larger than the buffer.
+                    position += header_at(segment, position, &chunk)?.size() as u64;
+                }
+                Skipped::Past(bytes) => position += bytes as u64,
+                Skipped::Found(at) => return gather(segment, position, chunk, at, limit, wanted),
+            }
+            if position > limit {
+                return Err(corrupt(segment, position, "a batch reaches beyond the segment's end"));
+            }
+        }
+    }
+}
+
+enum Skipped {
+    /// The batch with the offset begins here in the buffer.
+    Found(usize),
+    /// It does not begin in the buffer; so many bytes of whole batches do.
+    Past(usize),
+}
+
+fn skip_to(segment: &Segment, position: u64, chunk: &[u8], from: Offset) -> Result<Skipped, LogError> {
+    let mut at = 0;
+    while chunk.len() - at >= HEADER_BYTES {
+        let header = header_at(segment, position + at as u64, &chunk[at..])?;
+        if header.last_offset() >= from.get() {
+            return Ok(Skipped::Found(at));
+        }
+        if header.size() > chunk.len() - at {
+            break;
+        }
+        at += header.size();
+    }
+    Ok(Skipped::Past(at))
+}
+
+/// Takes whole batches from the buffer; reads the first one again, whole, when it must be given and is cut.
+fn gather(
+    segment: &Segment,
+    position: u64,
+    chunk: BytesMut,
+    at: usize,
+    limit: u64,
+    wanted: Wanted,
+) -> Result<Option<(Bytes, Offset)>, LogError> {
+    let first = header_at(segment, position + at as u64, &chunk[at..])?;
+    if first.last_offset() >= wanted.upto.get() || (first.size() > wanted.max_bytes && !wanted.at_least_one) {
+        return Ok(None);
+    }
+    if first.size() > chunk.len() - at {
+        let start = position + at as u64;
+        if start + first.size() as u64 > limit {
+            return Err(corrupt(segment, start, "a batch reaches beyond the segment's end"));
+        }
+        let whole = read_chunk(segment, start, first.size())?;
+        return Ok(Some((whole.freeze(), first.end())));
+    }
+    let (mut stop, mut end) = (at + first.size(), first.end());
+    while chunk.len() - stop >= HEADER_BYTES {
+        let header = header_at(segment, position + stop as u64, &chunk[stop..])?;
+        let whole = header.size() <= chunk.len() - stop;
+        let fits = stop - at + header.size() <= wanted.max_bytes;
+        if !whole || !fits || header.last_offset() >= wanted.upto.get() {
+            break;
+        }
+        stop += header.size();
+        end = header.end();
+    }
+    Ok(Some((chunk.freeze().slice(at..stop), end)))
+}
+
+pub(super) fn header_at(segment: &Segment, position: u64, bytes: &[u8]) -> Result<BatchHeader, LogError> {
+    let header = BatchHeader::read(bytes).map_err(|error| corrupt(segment, position, &error.to_string()))?;
+    if header.base_offset < segment.base.get() || header.last_offset_delta < 0 {
+        return Err(corrupt(segment, position, "an offset below the segment's base"));
+    }
+    Ok(header)
+}
+
+fn read_chunk(segment: &Segment, position: u64, bytes: usize) -> Result<BytesMut, LogError> {
+    let mut buffer = BytesMut::zeroed(bytes);
+    let read = segment.handle()?.read_exact_at(&mut buffer, position);
+    read.map_err(LogError::io("reading", segment.file.path()))?;
+    Ok(buffer)
+}
+
+fn corrupt(segment: &Segment, position: u64, what: &str) -> LogError {
+    LogError::Corrupt { path: segment.file.path().to_owned(), position, what: what.to_owned() }
+}
