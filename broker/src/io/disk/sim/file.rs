@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rand::Rng;
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 
 use super::SECTOR;
 
@@ -88,7 +88,7 @@ impl FileData {
     }
 
     /// What a power loss leaves: of each unsynced sector any version or the durable one, and any of the lengths.
-    pub(super) fn after_power_loss(&self, random: &mut StdRng) -> Self {
+    pub(super) fn after_power_loss(&self, random: &mut SmallRng) -> Self {
         let survivors = super::survivors(random, self.unsynced.len());
         let mut image = self.durable.clone();
         for ((&sector, versions), survives) in self.unsynced.iter().zip(survivors) {

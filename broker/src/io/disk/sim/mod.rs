@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use self::file::FileData;
@@ -121,7 +121,7 @@ impl SimDisk {
     pub fn crash(&self, seed: u64) -> Self {
         let mut state = self.state.lock();
         state.crashed = true;
-        let mut random = StdRng::seed_from_u64(seed);
+        let mut random = SmallRng::seed_from_u64(seed);
         let names = state.names.after_power_loss(&mut random);
         let files = names
             .file_inodes()
@@ -405,7 +405,7 @@ impl DiskFile for SimFile {
 }
 
 /// How much of a list of unsynced things a power loss leaves.
-fn survivors(random: &mut StdRng, count: usize) -> Vec<bool> {
+fn survivors(random: &mut SmallRng, count: usize) -> Vec<bool> {
     let prefix = random.random_range(0..=count);
     match random.random_range(0..4) {
         0 => vec![true; count],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path};
 
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 
 use super::super::DirEntry;
 
@@ -158,7 +158,7 @@ impl Names {
     }
 
     /// The tree that a power loss leaves.
-    pub(super) fn after_power_loss(&self, random: &mut StdRng) -> Self {
+    pub(super) fn after_power_loss(&self, random: &mut SmallRng) -> Self {
         let mut tree = self.durable.clone();
         for (change, survives) in self.pending.iter().zip(super::survivors(random, self.pending.len())) {
             if survives {
