@@ -115,8 +115,9 @@ mod tests {
 
     #[test]
     fn rule_10_an_election_prefers_the_isr_then_the_elr_then_the_last_leader() {
+        type Ids = &'static [i32];
         // (isr, elr, last leader, alive) → leader
-        let cases: [(&[i32], &[i32], i32, &'static [i32], Option<i32>); 6] = [
+        let cases: [(Ids, Ids, i32, Ids, Option<i32>); 6] = [
             (&[0, 1], &[2], 0, &[1, 2], Some(1)),
             (&[0], &[2], 0, &[1, 2], Some(2)),
             (&[0], &[], 0, &[1, 2], None),

@@ -12,6 +12,7 @@ use super::codec::{
 use super::image::Image;
 use super::proto;
 use super::topology::{PartitionRegistration, Topic};
+use crate::ids::{BrokerEpoch, NodeId};
 
 /// The bytes of an image. The same image always gives the same bytes.
 pub fn encode(image: &Image) -> Vec<u8> {
@@ -76,11 +77,11 @@ fn partition_to(partition: &PartitionRegistration) -> proto::Partition {
         replicas: replicas_to(&partition.replicas),
         isr: replicas_to(&partition.isr),
         elr: replicas_to(&partition.elr),
-        leader: partition.leader.map(|leader| leader.get()),
-        leader_broker_epoch: partition.leader_broker_epoch.map(|epoch| epoch.get()),
+        leader: partition.leader.map(NodeId::get),
+        leader_broker_epoch: partition.leader_broker_epoch.map(BrokerEpoch::get),
         leader_epoch: partition.leader_epoch.get(),
         partition_epoch: partition.partition_epoch.get(),
-        last_leader: partition.last_leader.map(|leader| leader.get()),
+        last_leader: partition.last_leader.map(NodeId::get),
     }
 }
 

@@ -136,7 +136,9 @@ struct Group {
 impl Group {
     fn new() -> Self {
         let disks: Vec<SimDisk> = (0..3).map(|_| SimDisk::new()).collect();
-        disks.iter().for_each(|disk| form(disk, &[0, 1, 2]));
+        for disk in &disks {
+            form(disk, &[0, 1, 2]);
+        }
         let mut group = Self {
             cores: disks.iter().map(|_| None).collect(),
             disks,

@@ -90,7 +90,9 @@ fn header_crc(segment: u64, position: u64, start: &[u8]) -> u32 {
 /// CRC-32C of the parts, back to back.
 pub(super) fn crc(parts: &[&[u8]]) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    parts.iter().for_each(|part| digest.update(part));
+    for part in parts {
+        digest.update(part);
+    }
     digest.finalize() as u32
 }
 
