@@ -24,7 +24,7 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The rooms that a source names: `crate::room` and `chronik_broker::room`, however they are spread over `{}`.
+/// The rooms that a source names: `crate::room` and `chronik_broker::room`.
 fn rooms_named(source: &str) -> Vec<String> {
     let squeezed: String = source.split_whitespace().collect();
     let mut rooms = Vec::new();
@@ -38,6 +38,19 @@ fn rooms_named(source: &str) -> Vec<String> {
         }
     }
     rooms
+}
+
+/// Whether a source whose module lies `depth` below the crate's root climbs up to the root by `super`.
+fn climbs_out(source: &str, depth: usize) -> bool {
+    let squeezed: String = source.split_whitespace().collect();
+    let climb = "super::".repeat(depth);
+    squeezed.match_indices(&climb).any(|(at, _)| !squeezed[at + climb.len()..].starts_with('*'))
+}
+
+/// How far below the crate's root the module of a source lies.
+fn depth(root: &Path, path: &Path) -> usize {
+    let below = path.strip_prefix(root).expect("a source lies below the root").components().count();
+    below - usize::from(path.ends_with("mod.rs"))
 }
 
 #[test]
@@ -56,6 +69,7 @@ fn the_golden_rule_raft_and_metadata_can_not_name_a_record_batch() {
             for named in rooms_named(&source) {
                 assert!(allowed.contains(&named.as_str()), "{} names crate::{named}", path.display());
             }
+            assert!(!climbs_out(&source, depth(&root, &path)), "{} climbs out of {room}", path.display());
             for name in FORBIDDEN_CRATES {
                 assert!(!source.contains(name), "{} names {name}", path.display());
             }
@@ -68,4 +82,6 @@ fn the_test_sees_a_room_however_it_is_named() {
     assert_eq!(rooms_named("use crate::log::Log;"), ["log"]);
     assert_eq!(rooms_named("let x = crate :: stream::Acks::All;"), ["stream"]);
     assert_eq!(rooms_named("use crate::{log, ids};"), ["{log"], "groups at the root are not allowed at all");
+    assert!(climbs_out("use super::super::log::Log;", 2) && climbs_out("use super::log::Log;", 1));
+    assert!(!climbs_out("use super::record;", 2) && !climbs_out("use super::*;", 1), "a neighbour, a test module");
 }
