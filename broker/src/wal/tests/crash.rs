@@ -128,7 +128,10 @@ impl Life<'_> {
     fn act(&mut self) -> Step {
         let index = self.random.random_range(0..FILES);
         match self.random.random_range(0..100) {
-            0..45 => self.append(index),
+            0..45 => {
+                self.append(index);
+                Ok(())
+            }
             45..70 => self.commit(),
             70..80 => self.stepper.run_job().map(|_| ()),
             80..88 => self.truncate(index),
@@ -148,7 +151,7 @@ impl Life<'_> {
         }
     }
 
-    fn append(&mut self, index: usize) -> Step {
+    fn append(&mut self, index: usize) {
         for _ in 0..self.random.random_range(1..4) {
             let uids: Vec<Uid> = (0..self.random.random_range(1..4)).map(|_| self.uid()).collect();
             let token = self.uid();
@@ -159,7 +162,6 @@ impl Life<'_> {
             append(&self.wal, &model.file, model.length, &data, token);
             model.length += data.len() as u64;
         }
-        Ok(())
     }
 
     fn commit(&mut self) -> Step {

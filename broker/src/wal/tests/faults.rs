@@ -60,7 +60,7 @@ fn a_failed_write_other_than_no_space_is_final() {
 #[test]
 fn a_failed_direct_sync_is_final_and_acknowledges_nothing() {
     let mut f = Fixture::open(&SimDisk::new(), options());
-    f.append(0, &[1; 20 << 10], 1);
+    f.append(0, &vec![1; 20 << 10], 1);
     f.disk.fail(Operation::Sync, ".log", 1, EIO);
     assert!(matches!(f.stepper.commit(), Err(WalError::Io { .. })));
     assert_eq!(f.probe.told(), Told::default());
@@ -119,7 +119,7 @@ fn the_reserve_refuses_before_the_disk_is_full_and_recovers_by_itself() {
     let mut f = Fixture::open(&disk, WalOptions { reserve_bytes: 100_000, ..options() });
     disk.set_capacity(Some(disk.used() + 105_000));
     assert!(!f.wal.is_full());
-    f.append(0, &[1; 20_000], 1);
+    f.append(0, &vec![1; 20_000], 1);
     f.stepper.commit().expect("committed: nothing was known yet");
     f.append(20_000, &[1; 10], 2);
     f.stepper.commit().expect("refused");
