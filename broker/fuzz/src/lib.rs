@@ -18,7 +18,7 @@ use chronik_broker::log::{
 };
 use chronik_broker::metadata::{codec, snapshot};
 use chronik_broker::raft::record;
-use chronik_broker::raft::storage::RaftWalStorage;
+use chronik_broker::raft::storage::{Limits, RaftWalStorage};
 use chronik_broker::wal::journal::{self, Entry};
 
 /// A request frame (without its size): header and body, of every API at every version.
@@ -144,7 +144,7 @@ fn open_raft_segment(bytes: &[u8]) {
     let dir = Path::new("/meta");
     RaftWalStorage::form(disk.as_ref(), dir, vec![1], Bytes::new()).expect("an empty disk takes it");
     write(disk.as_ref(), &dir.join("00000000000000000000.log"), bytes);
-    let _ = RaftWalStorage::open(disk, dir);
+    let _ = RaftWalStorage::open(disk, dir, Limits::default());
 }
 
 fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) {
