@@ -12,6 +12,11 @@ use chronik_broker::io::disk::sim::SimDisk;
 use chronik_broker::io::disk::{Disk, OpenMode};
 use chronik_broker::kafka::api;
 use chronik_broker::kafka::wire::RequestHeader;
+use chronik_broker::log::checkpoint;
+use chronik_broker::log::index::{SegmentIndex, read_all};
+use chronik_broker::log::producers::Producers;
+use chronik_broker::log::record::Records;
+use chronik_broker::log::scan::BatchScanner;
 use chronik_broker::log::validate::{Rules, validate};
 use chronik_broker::log::{
     CleanupPolicy, Compression, CompressionLevels, LogConfig, Origin, TimestampType, TopicCompression,
@@ -91,6 +96,55 @@ fn log_config(compression: TopicCompression, timestamp_type: TimestampType, comp
     }
 }
 
+/// What a log reads of its folder at a start. The first byte chooses: a segment as it is, a segment of batches with the
+/// right lengths and checksums, an index, a snapshot of the producers, a checkpoint.
+pub fn log_files(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    match choice % 5 {
+        0 => scan_segment(data),
+        1 => {
+            let mut segment = data.to_vec();
+            let mut at = 0;
+            for size in pieces(data).map(|piece| piece.len() + 1) {
+                if let Some(batch) = segment.get_mut(at..at + size) {
+                    seal(batch);
+                }
+                at += size;
+            }
+            scan_segment(&segment);
+        }
+        2 => {
+            let disk: Arc<dyn Disk> = Arc::new(SimDisk::new());
+            let path = Path::new("/0.index");
+            write(disk.as_ref(), path, data);
+            let _ = read_all(&disk, path);
+            if let Ok(mut index) = SegmentIndex::open(disk.as_ref(), path.to_owned(), 1 << 20) {
+                let _ = index.truncate(disk.as_ref(), 1 << 10);
+            }
+        }
+        3 => drop(Producers::decode(data)),
+        _ => drop(checkpoint::decode(data)),
+    }
+}
+
+fn scan_segment(bytes: &[u8]) {
+    let disk = SimDisk::new();
+    let path = Path::new("/0.log");
+    write(&disk, path, bytes);
+    let file = disk.open(path, OpenMode::Read).expect("it was just written");
+    let mut scanner = BatchScanner::new(file, 0, bytes.len() as u64).expect("a file in memory can be read");
+    let mut unpacked = Vec::new();
+    let mut end = 0;
+    while let Some(Ok(batch)) = scanner.next_batch() {
+        assert_eq!(batch.position, end, "batches follow each other");
+        end += batch.bytes.len() as u64;
+        let _ = batch.marker();
+        if let Ok(payload) = batch.payload(1 << 20, &mut unpacked) {
+            let _ = Records::new(payload, batch.header.count).take_while(Result::is_ok).count();
+        }
+    }
+}
+
 /// A journal file of the message WAL. The first byte chooses: as it is, or cut into rounds with the right lengths and
 /// checksums.
 pub fn journal(data: &[u8]) {
@@ -101,7 +155,8 @@ pub fn journal(data: &[u8]) {
     while let Some(round) = rounds.next() {
         assert!(last.is_none_or(|last| last < round.number), "rounds are numbered upwards");
         last = Some(round.number);
-        let data: usize = round.entries().map(|entry| if let Entry::Appended { data, .. } = entry { data.len() } else { 0 }).sum();
+        let data: usize =
+            round.entries().map(|entry| if let Entry::Appended { data, .. } = entry { data.len() } else { 0 }).sum();
         assert!(data as u64 <= round.bytes);
     }
     assert!(rounds.position() <= sealed.len().next_multiple_of(4096) as u64);

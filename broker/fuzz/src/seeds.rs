@@ -10,7 +10,7 @@ fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     requests(&corpus.join("request"))?;
     batches(&corpus.join("batch"))?;
-    Ok(())
+    files(&corpus)
 }
 
 /// Each API at its lowest and highest version, with bodies that look like empty lists and like lists of one.
@@ -30,6 +30,24 @@ fn requests(dir: &Path) -> std::io::Result<()> {
                 fs::write(dir.join(format!("{}-{version}-{kind}", api.name())), frame)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// A segment of two batches for the log; for the others the smallest that has structure.
+fn files(corpus: &Path) -> std::io::Result<()> {
+    let batch = BatchBuilder::new(Compression::None).record(1_790_000_000_000, None, Some(b"value")).build();
+    for (target, name, bytes) in [
+        ("log_files", "segment", [&[0][..], &batch, &batch].concat()),
+        ("log_files", "index", [&[2][..], &[0; 48]].concat()),
+        ("log_files", "producers", [&[3][..], &[0; 32]].concat()),
+        ("log_files", "checkpoint", [&[4][..], &[0; 32]].concat()),
+        ("journal", "round", [&[1, 60][..], &[1; 60]].concat()),
+        ("raft_storage", "segment", [&[1, 12][..], &[10, 4, 8, 1, 16, 1, 18, 2, 8, 1, 16, 2]].concat()),
+        ("raft_storage", "command", vec![3, 10, 2, 8, 1]),
+    ] {
+        fs::create_dir_all(corpus.join(target))?;
+        fs::write(corpus.join(target).join(name), bytes)?;
     }
     Ok(())
 }
