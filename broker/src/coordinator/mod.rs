@@ -12,6 +12,8 @@ pub mod options;
 pub mod producer_ids;
 pub(crate) mod records;
 pub(crate) mod shard;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod write;
 

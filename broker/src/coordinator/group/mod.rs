@@ -202,10 +202,6 @@ impl Group {
         self.state
     }
 
-    pub(crate) fn generation(&self) -> i32 {
-        self.generation
-    }
-
     pub(crate) fn protocol_type(&self) -> Option<&Arc<str>> {
         self.protocol_type.as_ref()
     }
