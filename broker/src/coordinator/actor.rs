@@ -132,7 +132,7 @@ impl Actor {
         }
         let image = self.metadata.image();
         shard.loaded(self.now(), |topic| image.topic_by_id(topic).is_some());
-        let millis = (self.clock.monotonic() - started).as_millis();
+        let millis = self.clock.monotonic().saturating_sub(started).as_millis();
         tracing::info!(partition = %self.partition.index(), records = count, millis, "loaded groups");
         Ok(shard)
     }

@@ -10,6 +10,7 @@ pub(crate) mod offsets;
 mod offsets_topic;
 pub mod options;
 pub mod producer_ids;
+mod record_reader;
 pub(crate) mod records;
 pub(crate) mod shard;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Keys and values of `__consumer_offsets`, byte for byte as Kafka writes them, so that Kafka's tools read them.
+//! Keys and values of `__consumer_offsets`, byte for byte as Kafka writes them, so that Kafka's tools read them;
+//! `record_reader` reads them.
 //!
 //! Written: OffsetCommitKey v1 with OffsetCommitValue v4 (v1 when a commit carries its own retention), GroupMetadataKey
 //! v2 with GroupMetadataValue v3. Read: every version that Kafka defines. Versions are those of Kafka's
@@ -6,12 +7,12 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::ids::TopicId;
 
 /// The key version that tells a group's record from an offset's.
-const GROUP_KEY_VERSION: i16 = 2;
+pub(super) const GROUP_KEY_VERSION: i16 = 2;
 
 /// A committed offset with all that Kafka keeps of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,24 +105,6 @@ impl StateRecord {
             Self::Group { value, .. } => value.as_ref().map(group_value),
         }
     }
-
-    /// Reads a record.
-    pub(crate) fn parse(mut key: Bytes, value: Option<Bytes>) -> Result<Self, RecordError> {
-        let input = &mut key;
-        match short(input).ok_or(RecordError::Malformed("key"))? {
-            0 | 1 => (|| Some((string(input)?, string(input)?, int(input)?)))()
-                .ok_or(RecordError::Malformed("offset's key"))
-                .and_then(|(group, topic, partition)| {
-                    let value = value.map(parse_offset).transpose()?;
-                    Ok(Self::Offset { group, topic, partition, value })
-                }),
-            GROUP_KEY_VERSION => {
-                let group = string(input).ok_or(RecordError::Malformed("group's key"))?;
-                Ok(Self::Group { group, value: value.map(parse_group).transpose()? })
-            }
-            other => Err(RecordError::UnknownKey(other)),
-        }
-    }
 }
 
 fn offset_value(value: &CommittedOffset) -> Bytes {
@@ -176,87 +159,8 @@ fn group_value(value: &GroupRecord) -> Bytes {
     out.freeze()
 }
 
-fn parse_offset(mut value: Bytes) -> Result<CommittedOffset, RecordError> {
-    let input = &mut value;
-    let malformed = RecordError::Malformed("offset's value");
-    let version = short(input).ok_or(malformed.clone())?;
-    if !(0..=4).contains(&version) {
-        return Err(RecordError::UnknownValue(version));
-    }
-    let flexible = version >= 4;
-    (|| {
-        Some(CommittedOffset {
-            offset: long(input)?,
-            leader_epoch: if version >= 3 { int(input)? } else { -1 },
-            metadata: if flexible { compact_string(input)?? } else { string(input)? },
-            commit_timestamp_ms: long(input)?,
-            expire_timestamp_ms: if version == 1 { Some(long(input)?).filter(|at| *at != -1) } else { None },
-            topic_id: if flexible { topic_id_tag(input)? } else { None },
-        })
-    })()
-    .ok_or(malformed)
-}
-
-fn parse_group(mut value: Bytes) -> Result<GroupRecord, RecordError> {
-    let input = &mut value;
-    let malformed = RecordError::Malformed("group's value");
-    let version = short(input).ok_or(malformed.clone())?;
-    if !(0..=4).contains(&version) {
-        return Err(RecordError::UnknownValue(version));
-    }
-    let flexible = version >= 4;
-    (|| {
-        let protocol_type = if flexible { compact_string(input)?? } else { string(input)? };
-        let generation = int(input)?;
-        let protocol = any_nullable(input, flexible)?;
-        let leader = any_nullable(input, flexible)?;
-        let state_timestamp_ms = if version >= 2 { Some(long(input)?).filter(|at| *at != -1) } else { None };
-        let count =
-            if flexible { varint(input)?.checked_sub(1)? as usize } else { usize::try_from(int(input)?).ok()? };
-        let mut members = Vec::new();
-        for _ in 0..count {
-            members.push(parse_member(input, version)?);
-        }
-        Some(GroupRecord { protocol_type, generation, protocol, leader, state_timestamp_ms, members })
-    })()
-    .ok_or(malformed)
-}
-
-fn parse_member(input: &mut Bytes, version: i16) -> Option<MemberRecord> {
-    let flexible = version >= 4;
-    let text = |input: &mut Bytes| if flexible { compact_string(input)? } else { string(input) };
-    let member_id = text(input)?;
-    let instance_id = if version >= 3 { any_nullable(input, flexible)? } else { None };
-    let client_id = text(input)?;
-    let client_host = text(input)?;
-    let rebalance_timeout = if version >= 1 { Some(int(input)?) } else { None };
-    let session_timeout_ms = int(input)?;
-    let blob = |input: &mut Bytes| {
-        let length =
-            if flexible { varint(input)?.checked_sub(1)? as usize } else { usize::try_from(int(input)?).ok()? };
-        (input.len() >= length).then(|| input.split_to(length))
-    };
-    let member = MemberRecord {
-        member_id,
-        instance_id,
-        client_id,
-        client_host,
-        // Version 0 knew one timeout only.
-        rebalance_timeout_ms: rebalance_timeout.unwrap_or(session_timeout_ms),
-        session_timeout_ms,
-        subscription: blob(input)?,
-        assignment: blob(input)?,
-    };
-    if flexible {
-        topic_id_tag(input)?;
-    }
-    Some(member)
-}
-
 fn put_string(out: &mut BytesMut, text: &str) {
-    // Longer than the length field holds cannot come in: requests count their strings with 16 bits as well, or are
-    // refused by the codec's bound on a string.
-    out.put_i16(i16::try_from(text.len()).expect("a string of the protocol has at most 32767 bytes"));
+    out.put_i16(i16::try_from(text.len()).expect("at most 32767 bytes because the handlers refuse longer strings"));
     out.put_slice(text.as_bytes());
 }
 
@@ -273,77 +177,6 @@ fn put_varint(out: &mut BytesMut, mut value: u32) {
         value >>= 7;
     }
     out.put_u8(value as u8);
-}
-
-fn short(input: &mut Bytes) -> Option<i16> {
-    input.try_get_i16().ok()
-}
-
-fn int(input: &mut Bytes) -> Option<i32> {
-    input.try_get_i32().ok()
-}
-
-fn long(input: &mut Bytes) -> Option<i64> {
-    input.try_get_i64().ok()
-}
-
-fn varint(input: &mut Bytes) -> Option<u32> {
-    let mut value = 0u32;
-    for shift in (0..35).step_by(7) {
-        let byte = input.try_get_u8().ok()?;
-        value |= u32::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn text(input: &mut Bytes, length: usize) -> Option<Arc<str>> {
-    if input.len() < length {
-        return None;
-    }
-    std::str::from_utf8(&input.split_to(length)).ok().map(Arc::from)
-}
-
-fn string(input: &mut Bytes) -> Option<Arc<str>> {
-    let length = usize::try_from(short(input)?).ok()?;
-    text(input, length)
-}
-
-/// The outer `None`: malformed. The inner: null.
-fn compact_string(input: &mut Bytes) -> Option<Option<Arc<str>>> {
-    match varint(input)? {
-        0 => Some(None),
-        length => text(input, length as usize - 1).map(Some),
-    }
-}
-
-/// The outer `None`: malformed. The inner: null.
-fn any_nullable(input: &mut Bytes, flexible: bool) -> Option<Option<Arc<str>>> {
-    if flexible {
-        return compact_string(input);
-    }
-    match short(input)? {
-        -1 => Some(None),
-        length => text(input, usize::try_from(length).ok()?).map(Some),
-    }
-}
-
-/// Reads a value's tagged fields; of those only tag 0, the topic id, is kept. The outer `None`: malformed.
-fn topic_id_tag(input: &mut Bytes) -> Option<Option<TopicId>> {
-    let mut id = None;
-    for _ in 0..varint(input)? {
-        let (tag, length) = (varint(input)?, varint(input)? as usize);
-        if input.len() < length {
-            return None;
-        }
-        let field = input.split_to(length);
-        if tag == 0 && length == 16 {
-            id = TopicId::from_bytes(field[..].try_into().ok()?);
-        }
-    }
-    Some(id)
 }
 
 #[cfg(test)]

@@ -237,7 +237,9 @@ impl Shard {
                 if outcome.is_ok()
                     && let Some(entry) = self.groups.get_mut(&group)
                 {
-                    keys.iter().for_each(|key| entry.offsets.remove(key));
+                    for key in &keys {
+                        entry.offsets.remove(key);
+                    }
                 }
                 match (answer, outcome) {
                     (Some(DeleteAnswer { outcomes, reply }), outcome) => {
@@ -249,12 +251,11 @@ impl Shard {
                 self.forget_if_unused(&group);
             }
             AfterWrite::GroupDeleted { group, reply } => {
-                match outcome {
-                    Ok(()) => drop(self.groups.remove(&group)),
-                    Err(_) => {
-                        let entry = self.groups.get_mut(&group).expect("a group stays until its deletion is written");
-                        entry.group.abandon_delete(&mut cx);
-                    }
+                if outcome.is_ok() {
+                    self.groups.remove(&group);
+                } else {
+                    let entry = self.groups.get_mut(&group).expect("a group stays until its deletion is written");
+                    entry.group.abandon_delete(&mut cx);
                 }
                 if let Some(reply) = reply {
                     respond(reply, outcome.map_or_else(WriteFailure::group_error, |()| ErrorCode::None));

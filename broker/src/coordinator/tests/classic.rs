@@ -192,11 +192,11 @@ fn who_does_not_rejoin_in_time_is_out() {
 fn a_member_that_is_silent_for_its_session_is_out() {
     let mut h = Harness::new();
     let (leader, generation) = h.stable("g");
-    h.pass(SESSION - Duration::from_millis(1));
+    h.pass(JUST_IN_SESSION);
     assert_eq!(h.heartbeat("g", generation, &leader), ErrorCode::None);
-    h.pass(SESSION - Duration::from_millis(1));
+    h.pass(JUST_IN_SESSION);
     assert_eq!(h.commit("g", generation, &leader, 3), Ok(()), "a commit counts as a sign of life");
-    h.pass(SESSION - Duration::from_millis(1));
+    h.pass(JUST_IN_SESSION);
     assert_eq!(h.state("g"), "Stable");
     h.pass(Duration::from_millis(1));
     assert_eq!(h.state("g"), "Empty");
@@ -224,8 +224,8 @@ fn a_member_that_does_not_fetch_its_assignment_is_out() {
 fn a_new_member_that_never_learns_its_id_is_out_after_five_minutes() {
     let mut h = Harness::new();
     let mut slow = join("g", "");
-    slow.rebalance_timeout = Duration::from_secs(3600);
-    slow.session_timeout = Duration::from_secs(1800);
+    slow.rebalance_timeout = Duration::from_hours(1);
+    slow.session_timeout = Duration::from_mins(30);
     let first = h.join_with(slow.clone());
     h.pass(Duration::from_secs(3));
     let leader = now(first).member_id;
@@ -308,10 +308,10 @@ fn a_restart_keeps_stable_groups_and_their_sessions_start_anew() {
     let mut h = Harness::new();
     let (leader, generation) = h.stable("g");
     let before = h.describe("g");
-    h.pass(SESSION - Duration::from_millis(1));
+    h.pass(JUST_IN_SESSION);
     h.restart();
     assert_eq!(h.describe("g"), before);
-    h.pass(SESSION - Duration::from_millis(1));
+    h.pass(JUST_IN_SESSION);
     assert_eq!(h.heartbeat("g", generation, &leader), ErrorCode::None);
     assert_eq!(h.commit("g", generation, &leader, 5), Ok(()));
     h.pass(SESSION);

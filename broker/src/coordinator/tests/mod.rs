@@ -26,7 +26,8 @@ use crate::ids::TopicId;
 use crate::kafka::wire::ErrorCode;
 
 const SESSION: Duration = Duration::from_secs(10);
-const REBALANCE: Duration = Duration::from_secs(60);
+const JUST_IN_SESSION: Duration = Duration::from_millis(9999);
+const REBALANCE: Duration = Duration::from_mins(1);
 
 /// An answer that may not have come yet.
 type Pending<T> = oneshot::Receiver<T>;
@@ -126,7 +127,7 @@ impl Harness {
     }
 
     fn move_to(&mut self, at: Duration) {
-        self.now.wall_ms += (at - self.now.monotonic).as_millis() as i64;
+        self.now.wall_ms += at.saturating_sub(self.now.monotonic).as_millis() as i64;
         self.now.monotonic = at;
     }
 

@@ -88,7 +88,7 @@ impl World {
     fn join_request(&self, client: usize) -> JoinRequest {
         JoinRequest {
             instance_id: (client < STATIC).then(|| format!("instance-{client}").into()),
-            requires_known_id: client % 2 == 0,
+            requires_known_id: client.is_multiple_of(2),
             supports_skip_assignment: true,
             ..join(group_of(client), &self.clients[client].id)
         }
@@ -145,7 +145,7 @@ impl World {
         match error {
             ErrorCode::None => return,
             ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId | ErrorCode::GroupMaxSizeReached => {
-                client.id.clear()
+                client.id.clear();
             }
             _ => {}
         }

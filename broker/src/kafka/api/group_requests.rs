@@ -7,8 +7,9 @@ use crate::ids::TopicId;
 use crate::kafka::wire::{ErrorCode, StrBytes, Uuid};
 use crate::metadata::{Image, Topic};
 
-/// The longest string of the coordinator's records, bytes. Kafka's request decoder allows no longer ones either.
-const MAX_STRING: usize = i16::MAX as usize;
+/// The longest string that is let in, bytes: what the coordinator's records can hold, less the random part that makes an
+/// instance's id a member's.
+const MAX_STRING: usize = i16::MAX as usize - 64;
 
 /// The longest client id that goes into member ids, bytes.
 const MAX_CLIENT_ID: usize = 1024;

@@ -86,6 +86,7 @@ fn response(version: i16, answer: JoinAnswer) -> JoinGroupResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::wire::StrBytes;
 
     #[test]
     fn a_missing_protocol_is_empty_before_version_7_and_null_since() {
@@ -93,7 +94,7 @@ mod tests {
         for version in 0..=9 {
             let response = response(version, answer.clone());
             let expected = if version < 7 { Some("") } else { None };
-            assert_eq!(response.protocol_name.as_ref().map(|name| name.as_str()), expected, "version {version}");
+            assert_eq!(response.protocol_name.as_ref().map(StrBytes::as_str), expected, "version {version}");
             assert_eq!(response.protocol_type, None);
             assert_eq!(response.generation_id, -1);
         }
