@@ -39,7 +39,7 @@ use tasks::{Tasks, blocking};
 /// An orderly stop takes no longer: what is not finished then is recovered at the next start.
 const STOP_WITHIN: Duration = Duration::from_secs(25);
 /// The message WAL's journal, in the folder of the WALs.
-const JOURNAL_DIR: &str = "__commit";
+pub(crate) const JOURNAL_DIR: &str = "__commit";
 /// Background work on the logs is looked at no more often than this.
 const MAINTAIN_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 

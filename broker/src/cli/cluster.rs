@@ -1,24 +1,16 @@
 //! `chronik cluster status`.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde::Serialize;
 
 use super::output::table;
-use super::{ClusterArgs, Failure, OutputArgs};
+use super::{Failure, Shared};
 use crate::client::{TopicMetadata, admin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
     /// Nodes, controller, and partitions that need attention
-    Status(StatusArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct StatusArgs {
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    Status,
 }
 
 #[derive(Serialize)]
@@ -42,9 +34,9 @@ struct NodeStatus {
     replicas: usize,
 }
 
-pub(super) async fn run(command: ClusterCommand) -> Result<(), Failure> {
-    let ClusterCommand::Status(args) = command;
-    let client = args.cluster.connect().await?;
+pub(super) async fn run(command: &ClusterCommand, shared: &Shared) -> Result<(), Failure> {
+    let ClusterCommand::Status = command;
+    let client = shared.connect().await?;
     let cluster = admin::describe_cluster(&client).await?;
     let topics = client.topics().await?;
     let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
@@ -65,7 +57,7 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), Failure> {
         offline_partitions: offline(&topics),
         nodes: cluster.brokers.iter().map(node).collect(),
     };
-    args.output.open().document(&status, people)
+    shared.open().document(&status, people)
 }
 
 fn offline(topics: &[TopicMetadata]) -> usize {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::format::{self, Format};
 use super::output::OutputFormat;
-use super::{ClusterArgs, Failure};
+use super::{Failure, Shared};
 use crate::client::consumer::{Consumer, Place, Polled, Start, offsets_at};
 use crate::client::group::{GroupMember, HEARTBEAT_EVERY};
 use crate::client::records::Record;
@@ -21,11 +21,6 @@ use crate::client::{Client, ClientError};
 pub(super) struct ConsumeArgs {
     /// The topic
     topic: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    /// How to print: the format's lines, or one JSON object a record
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Table)]
-    output: OutputFormat,
     /// Begin at the first record, where the group has no offset
     #[arg(long)]
     from_beginning: bool,
@@ -62,11 +57,11 @@ impl ConsumeArgs {
     }
 }
 
-pub(super) async fn run(args: ConsumeArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+pub(super) async fn run(args: ConsumeArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let mut session = Session {
         consumer: Consumer::new(client.clone(), args.start()),
-        printer: Printer::new(&args),
+        printer: Printer::new(&args, shared.output),
         ends: ends(&client, &args).await?,
         client,
         args,
@@ -227,10 +222,10 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(args: &ConsumeArgs) -> Self {
+    fn new(args: &ConsumeArgs, output: OutputFormat) -> Self {
         Self {
             format: args.format.clone(),
-            json: args.output == OutputFormat::Json,
+            json: output == OutputFormat::Json,
             most: args.max_messages.unwrap_or(u64::MAX),
             count: 0,
             stopped_at: BTreeMap::new(),

@@ -1,8 +1,39 @@
-//! stub
-use super::Failure;
+//! `chronik dump`: what a segment or a journal file holds, as far as it can be read.
+
+mod journal;
+mod segment;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 use clap::Args;
+
+use super::{Failure, Shared};
+
 #[derive(Debug, Args)]
-pub(super) struct DumpArgs {}
-pub(super) fn run(_args: DumpArgs) -> Result<(), Failure> {
-    todo!()
+pub(super) struct DumpArgs {
+    /// A segment (*.log) or a file of the commit journal (in __commit)
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Also the records of a segment, not only its batches
+    #[arg(long)]
+    records: bool,
+}
+
+pub(super) fn run(args: &DumpArgs, shared: &Shared) -> Result<(), Failure> {
+    for path in &args.files {
+        let bytes = fs::read(path).map_err(|why| Failure::Failed(format!("read {}: {why}", path.display())))?;
+        match path.extension().and_then(OsStr::to_str) {
+            Some("log") => segment::dump(Bytes::from(bytes), args.records, shared)?,
+            _ if is_journal(path) => journal::dump(&bytes, shared)?,
+            _ => return Err(Failure::Usage(format!("{} is no segment or journal file", path.display()))),
+        }
+    }
+    Ok(())
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name) == Some(OsStr::new(crate::server::JOURNAL_DIR))
 }

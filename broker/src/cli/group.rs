@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{list, table};
-use super::{ClusterArgs, Failure, OutputArgs};
+use super::{Failure, Shared};
 use crate::client::consumer::{Place, Start, offsets_at};
 use crate::client::group::read_assignment;
 use crate::client::{Client, admin};
@@ -15,7 +15,7 @@ use crate::client::{Client, admin};
 #[derive(Debug, Subcommand)]
 pub(super) enum GroupCommand {
     /// List groups
-    List(ListArgs),
+    List,
     /// Show a group's members, offsets and lag
     Describe(DescribeArgs),
     /// Move a group's offsets; the group must have no members
@@ -25,21 +25,9 @@ pub(super) enum GroupCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ListArgs {
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct DescribeArgs {
     /// The group
     group: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -47,10 +35,6 @@ pub(super) struct DescribeArgs {
 pub(super) struct ResetArgs {
     /// The group
     group: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
     /// Only this topic (default: all that the group has offsets in)
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
@@ -79,16 +63,14 @@ pub(super) struct DeleteArgs {
     /// The groups
     #[arg(required = true)]
     groups: Vec<String>,
-    #[command(flatten)]
-    cluster: ClusterArgs,
 }
 
-pub(super) async fn run(command: GroupCommand) -> Result<(), Failure> {
+pub(super) async fn run(command: GroupCommand, shared: &Shared) -> Result<(), Failure> {
     match command {
-        GroupCommand::List(args) => list_groups(args).await,
-        GroupCommand::Describe(args) => describe(args).await,
-        GroupCommand::Reset(args) => reset(args).await,
-        GroupCommand::Delete(args) => delete(args).await,
+        GroupCommand::List => list_groups(shared).await,
+        GroupCommand::Describe(args) => describe(args, shared).await,
+        GroupCommand::Reset(args) => reset(args, shared).await,
+        GroupCommand::Delete(args) => delete(args, shared).await,
     }
 }
 
@@ -100,8 +82,8 @@ struct Listed {
     r#type: String,
 }
 
-async fn list_groups(args: ListArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn list_groups(shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let groups = admin::list_groups(&client).await?;
     let rows: Vec<Listed> = groups
         .iter()
@@ -112,13 +94,13 @@ async fn list_groups(args: ListArgs) -> Result<(), Failure> {
             r#type: group.group_type.to_string(),
         })
         .collect();
-    args.output.open().rows(&["GROUP", "STATE", "PROTOCOL", "TYPE"], &rows, |group| {
+    shared.open().rows(&["GROUP", "STATE", "PROTOCOL", "TYPE"], &rows, |group| {
         vec![group.group.clone(), group.state.clone(), group.protocol_type.clone(), group.r#type.clone()]
     })
 }
 
-async fn delete(args: DeleteArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn delete(args: DeleteArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     for group in &args.groups {
         admin::delete_group(&client, group).await?;
     }
@@ -152,8 +134,8 @@ struct Position {
     member: Option<String>,
 }
 
-async fn describe(args: DescribeArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn describe(args: DescribeArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let group = admin::describe_group(&client, &args.group).await?;
     let committed = admin::committed_offsets(&client, &args.group, None).await?;
     if group.group_state.as_str() == "Dead" && committed.is_empty() {
@@ -188,7 +170,7 @@ async fn describe(args: DescribeArgs) -> Result<(), Failure> {
         members,
         offsets,
     };
-    args.output.open().document(&described, people)
+    shared.open().document(&described, people)
 }
 
 /// The end offsets of those partitions that still exist.
@@ -243,8 +225,8 @@ struct Moved {
     to: i64,
 }
 
-async fn reset(args: ResetArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn reset(args: ResetArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let mut committed = admin::committed_offsets(&client, &args.group, None).await?;
     let places = match &args.topic {
         Some(topic) => {
@@ -266,7 +248,7 @@ async fn reset(args: ResetArgs) -> Result<(), Failure> {
         .into_iter()
         .map(|(place, to)| Moved { from: committed.get(&place).copied(), topic: place.0, partition: place.1, to })
         .collect();
-    args.output.open().rows(&["TOPIC", "PARTITION", "FROM", "TO"], &moved, |moved| {
+    shared.open().rows(&["TOPIC", "PARTITION", "FROM", "TO"], &moved, |moved| {
         let from = moved.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
         vec![moved.topic.clone(), moved.partition.to_string(), from, moved.to.to_string()]
     })

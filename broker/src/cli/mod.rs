@@ -33,6 +33,8 @@ use crate::log::Compression;
 #[command(name = "chronik", version, propagate_version = true, max_term_width = 120, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.")]
 struct Cli {
+    #[command(flatten)]
+    shared: Shared,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,7 +56,7 @@ enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
-    /// Show what a segment, an index or a journal file holds
+    /// Show what a segment or a journal file holds
     Dump(dump::DumpArgs),
     /// Measure throughput and latency
     #[command(subcommand)]
@@ -62,38 +64,32 @@ enum Command {
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the version
-    Version(version::VersionArgs),
+    Version,
 }
 
-/// Where the cluster is.
+/// What every command that talks to a cluster, or prints, understands.
 #[derive(Debug, Args)]
-struct ClusterArgs {
+struct Shared {
     /// Addresses of the cluster's nodes: one that answers is enough
     #[arg(
         long,
+        global = true,
         value_name = "HOST:PORT[,…]",
         default_value = "localhost:9092",
         env = "CHRONIK_BOOTSTRAP",
         hide_env = true
     )]
     bootstrap: String,
-}
-
-impl ClusterArgs {
-    async fn connect(&self) -> Result<Arc<Client>, Failure> {
-        Ok(Client::connect(&self.bootstrap).await?)
-    }
-}
-
-/// How to print.
-#[derive(Debug, Args)]
-struct OutputArgs {
     /// How to print: for people or for programs
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Table)]
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Table)]
     output: OutputFormat,
 }
 
-impl OutputArgs {
+impl Shared {
+    async fn connect(&self) -> Result<Arc<Client>, Failure> {
+        Ok(Client::connect(&self.bootstrap).await?)
+    }
+
     fn open(&self) -> Output {
         Output::stdout(self.output)
     }
@@ -127,7 +123,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return exit::print_usage(&usage),
     };
-    exit::report(dispatch(cli.command))
+    exit::report(dispatch(cli))
 }
 
 /// The whole command line, for completions and the reference.
@@ -135,18 +131,18 @@ fn command() -> clap::Command {
     Cli::command()
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
+fn dispatch(Cli { shared, command }: Cli) -> Result<(), Failure> {
     match command {
         Command::Start(args) => start::run(args),
-        Command::Topic(command) => block_on(topic::run(command)),
-        Command::Produce(args) => block_on(produce::run(args)),
-        Command::Consume(args) => block_on(consume::run(args)),
-        Command::Group(command) => block_on(group::run(command)),
-        Command::Cluster(command) => block_on(cluster::run(command)),
-        Command::Dump(args) => dump::run(args),
-        Command::Bench(command) => block_on(bench::run(command)),
+        Command::Topic(command) => block_on(topic::run(command, &shared)),
+        Command::Produce(args) => block_on(produce::run(args, &shared)),
+        Command::Consume(args) => block_on(consume::run(args, &shared)),
+        Command::Group(command) => block_on(group::run(command, &shared)),
+        Command::Cluster(command) => block_on(cluster::run(&command, &shared)),
+        Command::Dump(args) => dump::run(&args, &shared),
+        Command::Bench(command) => block_on(bench::run(command, &shared)),
         Command::Completions(args) => completions::run(&args),
-        Command::Version(args) => version::run(&args),
+        Command::Version => version::run(&shared),
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use tokio::sync::mpsc;
 
 use super::progress::Progress;
-use super::{ClusterArgs, Codec, Failure};
+use super::{Codec, Failure, Shared};
 use crate::client::producer::{Producer, ProducerOptions, RequiredAcks};
 use crate::client::records::NewRecord;
 
@@ -20,8 +20,6 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub(super) struct ProduceArgs {
     /// The topic
     topic: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
     /// What separates a line's key from its value (default: no keys)
     #[arg(long, value_name = "TEXT")]
     key_separator: Option<String>,
@@ -57,8 +55,8 @@ impl From<Acks> for RequiredAcks {
     }
 }
 
-pub(super) async fn run(args: ProduceArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+pub(super) async fn run(args: ProduceArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let options =
         ProducerOptions { acks: args.acks.into(), compression: args.compression.into(), ..ProducerOptions::default() };
     let producer = Producer::open(client, &args.topic, options, Arc::new(|_| ())).await?;

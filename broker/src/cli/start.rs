@@ -64,6 +64,7 @@ pub(super) fn run(args: StartArgs) -> Result<(), Failure> {
     let config = load(&args)?;
     let log_level =
         telemetry::start(args.log.as_deref(), args.log_format).map_err(|why| Failure::Usage(why.to_string()))?;
+    end_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
@@ -76,6 +77,16 @@ pub(super) fn run(args: StartArgs) -> Result<(), Failure> {
         ServerError::Refused(why) => Failure::Usage(why),
         ServerError::Failed(why) => Failure::Failed(why),
     })
+}
+
+/// A panic is a defect, on whatever thread: it ends the process with its reason, before anything builds on what is half
+/// done.
+fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::exit(1);
+    }));
 }
 
 fn load(args: &StartArgs) -> Result<Config, Failure> {

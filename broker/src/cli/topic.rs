@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{list, table};
-use super::{ClusterArgs, Failure, OutputArgs};
+use super::{Failure, Shared};
 use crate::client::admin::{self, TopicSpec};
 use crate::client::consumer::{Start, offsets_at};
 use crate::client::{Client, TopicMetadata};
@@ -21,7 +21,7 @@ pub(super) enum TopicCommand {
     /// Create a topic
     Create(CreateArgs),
     /// Show a topic's partitions, offsets and changed settings
-    Describe(NamedArgs),
+    Describe(DescribeArgs),
     /// Show a topic's settings, or change them
     Config(ConfigArgs),
     /// Delete topics with all they hold
@@ -30,10 +30,6 @@ pub(super) enum TopicCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
     /// Also those that the broker keeps for itself
     #[arg(long)]
     internal: bool,
@@ -43,8 +39,6 @@ pub(super) struct ListArgs {
 pub(super) struct CreateArgs {
     /// The topic's name
     name: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
     /// How many partitions (default: the broker's num.partitions)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
@@ -60,23 +54,15 @@ pub(super) struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct NamedArgs {
+pub(super) struct DescribeArgs {
     /// The topic's name
     name: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {
     /// The topic's name
     name: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
     /// Change a setting; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     set: Vec<(String, String)>,
@@ -90,8 +76,6 @@ pub(super) struct DeleteArgs {
     /// The topics' names
     #[arg(required = true)]
     names: Vec<String>,
-    #[command(flatten)]
-    cluster: ClusterArgs,
 }
 
 /// Parses `NAME=VALUE`; the value may hold more equals signs.
@@ -102,13 +86,13 @@ pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(super) async fn run(command: TopicCommand) -> Result<(), Failure> {
+pub(super) async fn run(command: TopicCommand, shared: &Shared) -> Result<(), Failure> {
     match command {
-        TopicCommand::List(args) => list_topics(args).await,
-        TopicCommand::Create(args) => create(args).await,
-        TopicCommand::Describe(args) => describe(args).await,
-        TopicCommand::Config(args) => config(args).await,
-        TopicCommand::Delete(args) => delete(args).await,
+        TopicCommand::List(args) => list_topics(args, shared).await,
+        TopicCommand::Create(args) => create(args, shared).await,
+        TopicCommand::Describe(args) => describe(args, shared).await,
+        TopicCommand::Config(args) => config(args, shared).await,
+        TopicCommand::Delete(args) => delete(args, shared).await,
     }
 }
 
@@ -121,8 +105,8 @@ struct Listed {
     internal: bool,
 }
 
-async fn list_topics(args: ListArgs) -> Result<(), Failure> {
-    let topics = args.cluster.connect().await?.topics().await?;
+async fn list_topics(args: ListArgs, shared: &Shared) -> Result<(), Failure> {
+    let topics = shared.connect().await?.topics().await?;
     let shown = topics.into_iter().filter(|topic| args.internal || !topic.internal);
     let rows: Vec<Listed> = shown
         .map(|topic| Listed {
@@ -133,7 +117,7 @@ async fn list_topics(args: ListArgs) -> Result<(), Failure> {
             name: topic.name,
         })
         .collect();
-    args.output.open().rows(&["TOPIC", "PARTITIONS", "REPLICAS", "ID"], &rows, |topic| {
+    shared.open().rows(&["TOPIC", "PARTITIONS", "REPLICAS", "ID"], &rows, |topic| {
         vec![topic.name.clone(), topic.partitions.to_string(), topic.replication_factor.to_string(), topic.id.clone()]
     })
 }
@@ -142,8 +126,8 @@ fn id(topic: &TopicMetadata) -> String {
     uuid::Uuid::from_bytes(topic.id.to_bytes()).to_string()
 }
 
-async fn create(args: CreateArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn create(args: CreateArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let spec = TopicSpec {
         name: args.name,
         partitions: args.partitions,
@@ -156,8 +140,8 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
     }
 }
 
-async fn delete(args: DeleteArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn delete(args: DeleteArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     for name in &args.names {
         admin::delete_topic(&client, name).await?;
     }
@@ -181,11 +165,11 @@ async fn settings(client: &Arc<Client>, topic: &str) -> Result<Vec<Setting>, Fai
     Ok(configs.into_iter().map(setting).collect())
 }
 
-async fn config(args: ConfigArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn config(args: ConfigArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     if args.set.is_empty() && args.unset.is_empty() {
         let settings = settings(&client, &args.name).await?;
-        return args.output.open().rows(&["SETTING", "VALUE", ""], &settings, |setting| {
+        return shared.open().rows(&["SETTING", "VALUE", ""], &settings, |setting| {
             vec![
                 setting.name.clone(),
                 setting.value.clone().unwrap_or_default(),
@@ -219,8 +203,8 @@ struct DescribedPartition {
     end_offset: Option<i64>,
 }
 
-async fn describe(args: NamedArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+async fn describe(args: DescribeArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let topic = client.topic(&args.name).await?;
     let led = topic.partitions.iter().filter(|partition| partition.leader.is_some());
     let places: Vec<(String, i32)> = led.map(|partition| (args.name.clone(), partition.index)).collect();
@@ -247,7 +231,7 @@ async fn describe(args: NamedArgs) -> Result<(), Failure> {
         partitions: topic.partitions.iter().map(partition).collect(),
         name: topic.name,
     };
-    args.output.open().document(&described, people)
+    shared.open().document(&described, people)
 }
 
 fn people(topic: &Described) -> String {

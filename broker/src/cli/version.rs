@@ -1,15 +1,8 @@
 //! `chronik version`.
 
-use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, OutputArgs};
-
-#[derive(Debug, Args)]
-pub(super) struct VersionArgs {
-    #[command(flatten)]
-    output: OutputArgs,
-}
+use super::{Failure, Shared};
 
 #[derive(Serialize)]
 struct Version {
@@ -17,10 +10,10 @@ struct Version {
     target: String,
 }
 
-pub(super) fn run(args: &VersionArgs) -> Result<(), Failure> {
+pub(super) fn run(shared: &Shared) -> Result<(), Failure> {
     let version = Version {
         version: env!("CARGO_PKG_VERSION"),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
     };
-    args.output.open().document(&version, |version| format!("chronik {} ({})\n", version.version, version.target))
+    shared.open().document(&version, |version| format!("chronik {} ({})\n", version.version, version.target))
 }

@@ -46,6 +46,9 @@ pub struct TopicMetadata {
     pub partitions: Vec<PartitionMetadata>,
 }
 
+/// How long a topic that is being made may take.
+const CREATE_FOR: Duration = Duration::from_secs(3);
+
 /// A cluster, by one of its brokers.
 pub struct Client {
     bootstrap: String,
@@ -109,11 +112,15 @@ impl Client {
 
     /// Metadata of the named topics, or of all. Learns the brokers' addresses on the way.
     pub async fn metadata(&self, topics: Option<&[&str]>) -> Result<MetadataResponse, ClientError> {
+        self.ask_metadata(topics, false).await
+    }
+
+    async fn ask_metadata(&self, topics: Option<&[&str]>, create: bool) -> Result<MetadataResponse, ClientError> {
         let topics = topics.map(|names| {
             let topic = |name: &&str| message!(MetadataRequestTopic { name: Some(StrBytes::from(*name)) });
             names.iter().map(topic).collect()
         });
-        let request = message!(MetadataRequest { topics, allow_auto_topic_creation: false });
+        let request = message!(MetadataRequest { topics, allow_auto_topic_creation: create });
         let response = self.any().await?.send(&request).await?;
         let addresses =
             response.brokers.iter().map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)));
@@ -123,7 +130,24 @@ impl Client {
 
     /// One topic's metadata.
     pub async fn topic(&self, name: &str) -> Result<TopicMetadata, ClientError> {
-        let response = self.metadata(Some(&[name])).await?;
+        self.ask_topic(name, false).await
+    }
+
+    /// One topic's metadata; where there is none, the broker makes one if `auto.create.topics.enable` says so.
+    pub async fn topic_or_create(&self, name: &str) -> Result<TopicMetadata, ClientError> {
+        let until = tokio::time::Instant::now() + CREATE_FOR;
+        loop {
+            match self.ask_topic(name, true).await {
+                Err(why) if why.is_retriable() && tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn ask_topic(&self, name: &str, create: bool) -> Result<TopicMetadata, ClientError> {
+        let response = self.ask_metadata(Some(&[name]), create).await?;
         let topic = response.topics.into_iter().next().ok_or_else(|| {
             ClientError::refused(format!("topic {name}"), ErrorCode::UnknownTopicOrPartition.code(), None)
         })?;

@@ -99,14 +99,14 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer to an existing topic.
+    /// A producer to a topic, which is made if the broker does so by itself.
     pub async fn open(
         client: Arc<Client>,
         topic: &str,
         options: ProducerOptions,
         on_delivery: OnDelivery,
     ) -> Result<Self, ClientError> {
-        let metadata = client.topic(topic).await?;
+        let metadata = client.topic_or_create(topic).await?;
         let identity = match options.acks {
             RequiredAcks::All => Some(producer_id(&client).await?),
             RequiredAcks::None | RequiredAcks::Leader => None,

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::progress::Progress;
-use super::super::{ClusterArgs, Failure, OutputArgs};
+use super::super::{Failure, Shared};
 use super::rate;
 use crate::client::consumer::{Consumer, Place, Polled, Start, offsets_at};
 
@@ -15,10 +15,6 @@ use crate::client::consumer::{Consumer, Place, Polled, Start, offsets_at};
 pub(in crate::cli) struct BenchConsumeArgs {
     /// The topic
     topic: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
     /// End after so many records (default: at the end)
     #[arg(long, value_name = "N")]
     records: Option<u64>,
@@ -33,8 +29,8 @@ struct Report {
     megabytes_per_second: f64,
 }
 
-pub(super) async fn run(args: BenchConsumeArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+pub(super) async fn run(args: BenchConsumeArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let topic = client.topic(&args.topic).await?;
     let places: Vec<Place> = topic.partitions.iter().map(|p| (args.topic.clone(), p.index)).collect();
     let ends = offsets_at(&client, &places, Start::Latest).await?;
@@ -62,7 +58,7 @@ pub(super) async fn run(args: BenchConsumeArgs) -> Result<(), Failure> {
         megabytes_per_second: rate(bytes, elapsed) / 1e6,
     };
     drop(progress);
-    args.output.open().document(&report, |report| {
+    shared.open().document(&report, |report| {
         format!(
             "{} records in {:.2} s: {:.0} records/s, {:.1} MB/s\n",
             report.records, report.seconds, report.records_per_second, report.megabytes_per_second

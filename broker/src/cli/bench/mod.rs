@@ -6,7 +6,7 @@ mod produce;
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::{Failure, Shared};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
@@ -16,10 +16,10 @@ pub(super) enum BenchCommand {
     Consume(consume::BenchConsumeArgs),
 }
 
-pub(super) async fn run(command: BenchCommand) -> Result<(), Failure> {
+pub(super) async fn run(command: BenchCommand, shared: &Shared) -> Result<(), Failure> {
     match command {
-        BenchCommand::Produce(args) => produce::run(args).await,
-        BenchCommand::Consume(args) => consume::run(args).await,
+        BenchCommand::Produce(args) => produce::run(args, shared).await,
+        BenchCommand::Consume(args) => consume::run(args, shared).await,
     }
 }
 

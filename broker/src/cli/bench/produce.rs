@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::super::produce::{Acks, now_ms};
 use super::super::progress::Progress;
-use super::super::{ClusterArgs, Codec, Failure, OutputArgs};
+use super::super::{Codec, Failure, Shared};
 use super::histogram::Histogram;
 use super::rate;
 use crate::client::producer::{Delivery, Producer, ProducerOptions};
@@ -24,10 +24,6 @@ const VALUES: usize = 256;
 pub(in crate::cli) struct BenchProduceArgs {
     /// The topic; it must exist
     topic: String,
-    #[command(flatten)]
-    cluster: ClusterArgs,
-    #[command(flatten)]
-    output: OutputArgs,
     /// How many records
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     records: u64,
@@ -67,8 +63,8 @@ struct Latency {
     max: f64,
 }
 
-pub(super) async fn run(args: BenchProduceArgs) -> Result<(), Failure> {
-    let client = args.cluster.connect().await?;
+pub(super) async fn run(args: BenchProduceArgs, shared: &Shared) -> Result<(), Failure> {
+    let client = shared.connect().await?;
     let latencies = Arc::new(Mutex::new(Histogram::new()));
     let observed = latencies.clone();
     let on_delivery = Arc::new(move |delivery: &Delivery| {
@@ -85,7 +81,7 @@ pub(super) async fn run(args: BenchProduceArgs) -> Result<(), Failure> {
     producer.close().await?;
     let elapsed = started.elapsed();
     let report = report(&args, elapsed, &latencies.lock());
-    args.output.open().document(&report, people)
+    shared.open().document(&report, people)
 }
 
 async fn send_all(producer: &Producer, args: &BenchProduceArgs, started: Instant) -> Result<(), Failure> {
