@@ -40,8 +40,8 @@ use tasks::{Tasks, blocking};
 const STOP_WITHIN: Duration = Duration::from_secs(25);
 /// The message WAL's journal, in the folder of the WALs.
 pub(crate) const JOURNAL_DIR: &str = "__commit";
-/// Background work on the logs is looked at no more often than this.
-const MAINTAIN_AT_MOST_EVERY: Duration = Duration::from_millis(100);
+/// How often background work on the logs is looked for; each kind has its own interval.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a node did not start, or ended. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +151,7 @@ impl Node {
         let images = storage.raft.subscribe();
         let index = storage.raft.image().index();
         back.spawn("follow the metadata", |stop| follow_images(partitions.clone(), images, stop));
-        back.spawn("maintain the logs", |stop| maintain(storage.logs.clone(), settings.clone(), stop));
+        back.spawn("maintain the logs", |stop| maintain(storage.logs.clone(), stop));
         partitions.applied(index).await;
 
         let metadata: Arc<dyn MetadataPlane> = storage.raft.clone();
@@ -327,13 +327,11 @@ async fn follow_images(
 }
 
 /// Retention, compaction, checkpoints.
-async fn maintain(logs: Arc<LogStore>, settings: Arc<Settings>, stop: CancellationToken) -> Result<(), String> {
-    let options = settings.at_start().store_options();
-    let every = Duration::from_millis(options.retention_check_interval_ms.min(options.cleaner_backoff_ms));
+async fn maintain(logs: Arc<LogStore>, stop: CancellationToken) -> Result<(), String> {
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(every.max(MAINTAIN_AT_MOST_EVERY)) => {}
+            () = tokio::time::sleep(MAINTAIN_EVERY) => {}
         }
         let logs = logs.clone();
         blocking(move || logs.maintain()).await.map_err(|why| why.to_string())?;

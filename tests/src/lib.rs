@@ -1,1 +1,6 @@
 //! What the tests share: starting, killing and talking to real `chronik` processes.
+
+pub mod clients;
+pub mod process;
+
+pub use process::{Finished, Node, NodeBuilder, chronik};

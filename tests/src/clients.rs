@@ -1,0 +1,82 @@
+//! librdkafka's clients, set up for tests.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::StreamConsumer;
+use rdkafka::message::Message;
+use rdkafka::producer::FutureProducer;
+
+use crate::Node;
+
+/// What a test waits for at most.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+fn config(node: &Node) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", node.bootstrap()).set("broker.address.family", "v4");
+    config
+}
+
+/// A producer with acks=all and idempotence that never gives up, and these settings.
+///
+/// # Panics
+/// When a setting is wrong.
+pub fn producer(node: &Node, settings: &[(&str, &str)]) -> FutureProducer {
+    let mut config = config(node);
+    config.set("enable.idempotence", "true").set("message.timeout.ms", "0").set("reconnect.backoff.max.ms", "200");
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
+    config.create().expect("the settings are right")
+}
+
+/// A consumer in a group, from the earliest offset.
+///
+/// # Panics
+/// When a setting is wrong.
+pub fn consumer(node: &Node, group: &str) -> StreamConsumer {
+    let mut config = config(node);
+    config.set("group.id", group).set("auto.offset.reset", "earliest").set("session.timeout.ms", "6000");
+    config.set("enable.auto.commit", "false");
+    config.create().expect("the settings are right")
+}
+
+/// An administrator.
+///
+/// # Panics
+/// When a setting is wrong.
+pub fn admin(node: &Node) -> AdminClient<DefaultClientContext> {
+    config(node).create().expect("the settings are right")
+}
+
+/// Creates a topic.
+///
+/// # Panics
+/// When it is refused.
+pub async fn create_topic(node: &Node, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (name, value) in configs {
+        topic = topic.set(name, value);
+    }
+    let created = admin(node).create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
+    created.into_iter().for_each(|topic| drop(topic.expect("the topic is created")));
+}
+
+/// Receives so many records: partition, offset and value of each.
+///
+/// # Panics
+/// When they don't come in time.
+pub async fn receive(consumer: &StreamConsumer, count: usize) -> Vec<(i32, i64, String)> {
+    let mut received = Vec::with_capacity(count);
+    while received.len() < count {
+        let message = tokio::time::timeout(PATIENCE, consumer.recv()).await;
+        let message = message.unwrap_or_else(|_| panic!("{} of {count} came", received.len()));
+        let message = message.expect("no fatal error");
+        let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
+        received.push((message.partition(), message.offset(), value));
+    }
+    received
+}

@@ -1,0 +1,254 @@
+//! Real `chronik` processes: started on free ports in a folder of their own, waited for, killed by their id.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a node may take to serve, or to stop: far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test: built by `make test` before the tests, in the same profile.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("CHRONIK_BIN") {
+        return path.into();
+    }
+    let mut folder = std::env::current_exe().expect("a running test has a path");
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    let binary = folder.join("chronik");
+    assert!(binary.exists(), "{} is not built: cargo build -p chronik-broker", binary.display());
+    binary
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Finished {
+    /// Its standard output, when it succeeded.
+    ///
+    /// # Panics
+    /// When it failed.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// Its standard output as JSON, when it succeeded.
+    pub fn json(self) -> Value {
+        let out = self.ok();
+        serde_json::from_str(&out).unwrap_or_else(|why| panic!("{why}: {out}"))
+    }
+}
+
+/// Runs `chronik` with arguments to its end; `input` is its standard input.
+pub fn chronik(arguments: &[&str], input: &[u8]) -> Finished {
+    let mut child = Command::new(binary())
+        .args(arguments)
+        .env_remove("CHRONIK_BOOTSTRAP")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("chronik starts");
+    let mut stdin = child.stdin.take().expect("it was piped");
+    let input = input.to_vec();
+    // A command that does not read its input closes the pipe: no failure of the test.
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("chronik ends");
+    feeder.join().expect("writing does not panic");
+    Finished {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// How a node is started.
+#[derive(Debug, Clone, Default)]
+pub struct NodeBuilder {
+    settings: Vec<(String, String)>,
+    data_dir: Option<PathBuf>,
+}
+
+impl NodeBuilder {
+    /// Gives a setting.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// In this data folder instead of a new one.
+    #[must_use]
+    pub fn data_dir(mut self, path: &Path) -> Self {
+        self.data_dir = Some(path.to_owned());
+        self
+    }
+
+    /// Starts the node and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn start(self) -> Node {
+        let own = TempDir::new().expect("a temporary folder");
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| own.path().join("data"));
+        let mut node = Node { builder: self, _own: own, data_dir, port: 0, http_port: 0, child: None };
+        node.start();
+        node
+    }
+}
+
+/// A node; killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    builder: NodeBuilder,
+    _own: TempDir,
+    data_dir: PathBuf,
+    port: u64,
+    http_port: u64,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node with default settings.
+    pub fn start_default() -> Self {
+        NodeBuilder::default().start()
+    }
+
+    /// Starts it (again), on the ports that it had.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let mut command = Command::new(binary());
+        command.args(["start", "--log-format", "json", "--kafka-addr"]).arg(format!("127.0.0.1:{}", self.port));
+        command.arg("--http-addr").arg(format!("127.0.0.1:{}", self.http_port));
+        command.arg("--data-dir").arg(&self.data_dir);
+        for (name, value) in &self.builder.settings {
+            command.arg("--set").arg(format!("{name}={value}"));
+        }
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("chronik starts");
+        let ready = wait_until_ready(&mut child);
+        self.child = Some(child);
+        let port = |field: &str| {
+            let address = ready[field].as_str().expect("an address");
+            address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port")
+        };
+        (self.port, self.http_port) = (port("kafka"), port("http"));
+    }
+
+    /// Where it serves Kafka clients.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Runs a client command against it.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        self.feed(arguments, b"")
+    }
+
+    /// Runs a client command against it, with standard input.
+    pub fn feed(&self, arguments: &[&str], input: &[u8]) -> Finished {
+        let bootstrap = self.bootstrap();
+        chronik(&[arguments, &["--bootstrap", &bootstrap]].concat(), input)
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not run, or does not stop.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let status = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+        assert!(status.success(), "SIGTERM was sent");
+        let (ended, end) = mpsc::channel();
+        let waiter = std::thread::spawn(move || drop(ended.send(child.wait())));
+        let status = end.recv_timeout(PATIENCE).expect("it stops in time").expect("it is our child");
+        waiter.join().expect("waiting does not panic");
+        status
+    }
+
+    /// One HTTP request: the status and the body.
+    ///
+    /// # Panics
+    /// When it is not answered.
+    pub fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port as u16)).expect("it serves HTTP");
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("the request is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the answer is text");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
+        (status, answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// Reads the log up to the line that says ready; the rest is passed on to the test's output.
+fn wait_until_ready(child: &mut Child) -> Value {
+    let stderr = child.stderr.take().expect("it was piped");
+    let (lines, line) = mpsc::channel();
+    std::thread::spawn(move || {
+        for text in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if lines.send(text.clone()).is_err() {
+                eprintln!("{text}");
+            }
+        }
+    });
+    let mut log = String::new();
+    loop {
+        match line.recv_timeout(PATIENCE) {
+            Ok(text) => {
+                let event: Value = serde_json::from_str(&text).unwrap_or_default();
+                if event["message"] == "ready" {
+                    return event;
+                }
+                log = log + &text + "\n";
+            }
+            Err(_) => panic!("it is not ready:\n{log}"),
+        }
+    }
+}

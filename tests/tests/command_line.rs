@@ -1,0 +1,157 @@
+//! The commands against a real node: round trips, formats, exit codes.
+
+use chronik_tests::{Node, chronik};
+use serde_json::json;
+
+#[test]
+fn topics_are_created_listed_described_changed_and_deleted() {
+    let node = Node::start_default();
+    node.run(&["topic", "create", "orders", "--partitions", "3", "--config", "retention.ms=60000"]).ok();
+    let twice = node.run(&["topic", "create", "orders"]);
+    assert_eq!(twice.code, 1, "{twice:?}");
+    assert!(twice.err.contains("orders"), "{twice:?}");
+    node.run(&["topic", "create", "orders", "--if-not-exists"]).ok();
+
+    let listed = node.run(&["topic", "list", "--output", "json"]).json();
+    assert_eq!(listed[0]["name"], "orders");
+    assert_eq!(listed[0]["partitions"], 3);
+    assert!(node.run(&["topic", "list"]).ok().starts_with("TOPIC"));
+
+    let described = node.run(&["topic", "describe", "orders", "--output", "json"]).json();
+    assert_eq!(described["partitions"].as_array().map(Vec::len), Some(3));
+    assert_eq!(described["settings"], json!([{"name": "retention.ms", "value": "60000", "default": false}]));
+
+    node.run(&["topic", "config", "orders", "--set", "cleanup.policy=compact", "--unset", "retention.ms"]).ok();
+    let described = node.run(&["topic", "describe", "orders", "--output", "json"]).json();
+    assert_eq!(described["settings"][0]["name"], "cleanup.policy");
+
+    node.run(&["topic", "delete", "orders"]).ok();
+    assert_eq!(node.run(&["topic", "list", "--output", "json"]).json(), json!([]));
+    assert_eq!(node.run(&["topic", "describe", "orders"]).code, 1);
+}
+
+#[test]
+fn lines_come_back_as_they_were_with_each_compression() {
+    let node = Node::start_default();
+    let text: String = (0..2_000).map(|n| format!("key{}\tvalue {n} – äöü\n", n % 7)).collect();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = format!("lines-{codec}");
+        node.feed(&["produce", &topic, "--key-separator", "\t", "--compression", codec], text.as_bytes()).ok();
+        let out = node.run(&["consume", &topic, "--from-beginning", "--exit-at-end", "--format", r"%k\t%v"]).ok();
+        assert!(out == text, "{codec}");
+    }
+}
+
+#[test]
+fn keys_keep_their_order_within_their_partition() {
+    let node = Node::start_default();
+    node.run(&["topic", "create", "keyed", "--partitions", "4"]).ok();
+    let text: String = (0..1_000).map(|n| format!("{}:{n}\n", n % 13)).collect();
+    for acks in ["all", "1"] {
+        node.feed(&["produce", "keyed", "--key-separator", ":", "--acks", acks], text.as_bytes()).ok();
+    }
+    let out = node.run(&["consume", "keyed", "--from-beginning", "--exit-at-end", "--format", "%p %k %v"]).ok();
+    assert_eq!(out.lines().count(), 2_000);
+    for key in 0..13 {
+        let wanted = key.to_string();
+        let of_key = out.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|parts| parts[1] == wanted);
+        let (partitions, values): (Vec<_>, Vec<i32>) =
+            of_key.map(|parts| (parts[0], parts[2].parse::<i32>().unwrap())).unzip();
+        assert!(partitions.windows(2).all(|pair| pair[0] == pair[1]), "a key stays in its partition");
+        assert_eq!(values[..values.len() / 2], values[values.len() / 2..]);
+        assert!(values[..values.len() / 2].is_sorted());
+    }
+}
+
+#[test]
+fn consuming_ends_where_it_was_told() {
+    let node = Node::start_default();
+    node.feed(&["produce", "few"], b"a\nb\nc\n").ok();
+    let two = node.run(&["consume", "few", "--from-beginning", "--max-messages", "2", "--output", "json"]).ok();
+    let records: Vec<serde_json::Value> = two.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.iter().map(|record| record["value"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(node.run(&["consume", "few", "--timeout-ms", "300"]).ok(), "");
+    let formatted = node.run(&["consume", "few", "--from-beginning", "--exit-at-end", "--format", "%t/%p@%o=%v"]).ok();
+    assert_eq!(formatted, "few/0@0=a\nfew/0@1=b\nfew/0@2=c\n");
+}
+
+#[test]
+fn a_group_remembers_and_is_reset_and_deleted() {
+    let node = Node::start_default();
+    node.feed(&["produce", "grouped"], b"1\n2\n3\n4\n").ok();
+    let consume = ["consume", "grouped", "--group", "readers", "--from-beginning", "--max-messages", "3"];
+    assert_eq!(node.run(&consume).ok(), "1\n2\n3\n");
+    let groups = node.run(&["group", "list", "--output", "json"]).json();
+    assert_eq!(groups[0]["group"], "readers");
+    let described = node.run(&["group", "describe", "readers", "--output", "json"]).json();
+    assert_eq!(described["state"], "Empty");
+    assert_eq!(described["offsets"][0]["offset"], 3);
+    assert_eq!(described["offsets"][0]["lag"], 1);
+    let rest = ["consume", "grouped", "--group", "readers", "--exit-at-end"];
+    assert_eq!(node.run(&rest).ok(), "4\n");
+
+    let moved = node.run(&["group", "reset", "readers", "--shift-by", "-2", "--dry-run", "--output", "json"]).json();
+    assert_eq!(moved, json!([{"topic": "grouped", "partition": 0, "from": 4, "to": 2}]));
+    node.run(&["group", "reset", "readers", "--to-offset", "1"]).ok();
+    assert_eq!(node.run(&rest).ok(), "2\n3\n4\n");
+    node.run(&["group", "delete", "readers"]).ok();
+    assert_eq!(node.run(&["group", "describe", "readers"]).code, 1);
+}
+
+#[test]
+fn the_cluster_tells_its_status() {
+    let node = Node::start_default();
+    node.run(&["topic", "create", "some", "--partitions", "2"]).ok();
+    let status = node.run(&["cluster", "status", "--output", "json"]).json();
+    assert_eq!(status["nodes"][0]["leaders"], 2);
+    assert_eq!(status["offline_partitions"], 0);
+    assert_eq!(status["nodes"][0]["address"], node.bootstrap());
+}
+
+#[test]
+fn segments_and_the_journal_can_be_dumped() {
+    let mut node = Node::start_default();
+    node.feed(&["produce", "dumped"], b"a\nb\n").ok();
+    node.stop();
+    let segment = node.data_dir().join("wal/dumped/0/00000000000000000000.log");
+    let dump = chronik(&["dump", "--records", "--output", "json", segment.to_str().unwrap()], b"").json();
+    let records: i64 = dump["batches"].as_array().unwrap().iter().map(|batch| batch["records"].as_i64().unwrap()).sum();
+    assert_eq!(records, 2);
+    assert_eq!(dump["batches"][0]["content"][0]["value"], "a");
+    let journal = std::fs::read_dir(node.data_dir().join("wal/__commit")).unwrap();
+    let journal: Vec<_> = journal.map(|entry| entry.unwrap().path()).collect();
+    assert!(!journal.is_empty());
+    for file in journal {
+        chronik(&["dump", file.to_str().unwrap()], b"").ok();
+    }
+}
+
+#[test]
+fn benches_report_their_figures() {
+    let node = Node::start_default();
+    let produced =
+        node.run(&["bench", "produce", "bench", "--records", "5000", "--size", "100", "--output", "json"]).json();
+    assert_eq!(produced["records"], 5000);
+    assert!(produced["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
+    let consumed = node.run(&["bench", "consume", "bench", "--output", "json"]).json();
+    assert_eq!(consumed["records"], 5000);
+}
+
+#[test]
+fn without_a_broker_commands_fail_with_what_to_do() {
+    // Port 1 is reserved and not served.
+    let failed = chronik(&["topic", "list", "--bootstrap", "127.0.0.1:1"], b"");
+    assert_eq!(failed.code, 1);
+    assert!(failed.err.contains("127.0.0.1:1") && failed.err.contains("--bootstrap"), "{failed:?}");
+    assert_eq!(failed.err.lines().count(), 1, "{failed:?}");
+}
+
+#[test]
+fn usage_errors_exit_with_2_and_help_with_0() {
+    assert_eq!(chronik(&["topic", "create"], b"").code, 2);
+    assert_eq!(chronik(&["nonsense"], b"").code, 2);
+    assert_eq!(chronik(&["consume", "t", "--format", "%x"], b"").code, 2);
+    assert_eq!(chronik(&["--help"], b"").code, 0);
+    assert!(chronik(&["completions", "bash"], b"").ok().contains("chronik"));
+    assert_eq!(chronik(&["version", "--output", "json"], b"").json()["version"], env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,133 @@
+//! Starting and stopping: what is refused and how, what survives, what HTTP tells.
+
+use std::path::Path;
+
+use chronik_tests::{Finished, Node, NodeBuilder, chronik};
+
+fn start_in(data_dir: &Path, more: &[&str]) -> Finished {
+    let data_dir = data_dir.to_str().unwrap();
+    let base = ["start", "--data-dir", data_dir, "--kafka-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    chronik(&[&base, more].concat(), b"")
+}
+
+/// Exit code 2, and one line that names it.
+fn assert_refused(refused: &Finished, names: &str) {
+    assert_eq!(refused.code, 2, "{refused:?}");
+    let told: Vec<&str> = refused.err.lines().filter(|line| line.starts_with("chronik: ")).collect();
+    assert!(told.len() == 1 && told[0].contains(names), "{names}: {refused:?}");
+}
+
+#[test]
+fn wrong_settings_are_refused_by_name() {
+    let folder = tempfile::TempDir::new().unwrap();
+    assert_refused(&start_in(folder.path(), &["--set", "log.retention.mss=1"]), "log.retention.mss");
+    assert_refused(&start_in(folder.path(), &["--set", "num.partitions=many"]), "num.partitions");
+    assert_refused(&start_in(folder.path(), &["--node-id", "-1"]), "node_id");
+    assert_refused(&start_in(folder.path(), &["--config", "/nowhere/chronik.yaml"]), "/nowhere/chronik.yaml");
+    assert_refused(&start_in(folder.path(), &["--log", "a=loud"]), "a=loud");
+    assert!(!folder.path().join("node.json").exists(), "nothing is written before the settings are right");
+}
+
+#[test]
+fn a_yaml_file_is_read() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("chronik.yaml");
+    std::fs::write(&file, "num.partitions: 0\n").unwrap();
+    assert_refused(&start_in(folder.path(), &["--config", file.to_str().unwrap()]), "num.partitions");
+}
+
+#[test]
+fn a_folder_in_use_or_of_a_newer_version_is_refused() {
+    let mut node = Node::start_default();
+    let folder = node.data_dir().to_owned();
+    assert_refused(&start_in(&folder, &[]), "in use");
+    node.stop();
+    let identity = folder.join("node.json");
+    let text = std::fs::read_to_string(&identity).unwrap();
+    let mut newer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    newer["format_version"] = 1_000.into();
+    std::fs::write(&identity, newer.to_string()).unwrap();
+    assert_refused(&start_in(&folder, &[]), "newer version");
+    std::fs::write(&identity, text).unwrap();
+    assert_refused(&start_in(&folder, &["--node-id", "7"]), "node 0");
+}
+
+#[test]
+fn a_port_in_use_is_refused_by_its_setting() {
+    let node = Node::start_default();
+    let folder = tempfile::TempDir::new().unwrap();
+    let taken = node.bootstrap();
+    assert_refused(&start_in(folder.path(), &["--set", &format!("kafka_addr={taken}")]), &taken);
+    assert_refused(&start_in(folder.path(), &["--set", &format!("http_addr={taken}")]), "http_addr");
+}
+
+#[test]
+fn topics_settings_records_and_offsets_survive_a_clean_and_an_unclean_stop() {
+    let mut node = Node::start_default();
+    node.run(&["topic", "create", "kept", "--partitions", "3", "--config", "retention.ms=9000000"]).ok();
+    let mut expected = String::new();
+    for round in 0..3 {
+        let lines = format!("{round}a\n{round}b\n");
+        node.feed(&["produce", "kept"], lines.as_bytes()).ok();
+        expected += &lines;
+        let consume = ["consume", "kept", "--group", "keeper", "--from-beginning", "--max-messages", "2"];
+        assert_eq!(node.run(&consume).ok().lines().count(), 2);
+        if round % 2 == 0 {
+            assert!(node.stop().success());
+            assert!(node.data_dir().join("clean-shutdown").exists());
+        } else {
+            node.kill();
+            assert!(!node.data_dir().join("clean-shutdown").exists());
+        }
+        node.start();
+        let described = node.run(&["topic", "describe", "kept", "--output", "json"]).json();
+        assert_eq!(described["settings"][0]["value"], "9000000");
+        let all = node.run(&["consume", "kept", "--from-beginning", "--exit-at-end"]).ok();
+        let mut lines: Vec<&str> = all.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, expected.lines().collect::<Vec<_>>());
+        let group = node.run(&["group", "describe", "keeper", "--output", "json"]).json();
+        let offsets = group["offsets"].as_array().unwrap();
+        let committed: i64 = offsets.iter().map(|position| position["offset"].as_i64().unwrap()).sum();
+        assert_eq!(committed, 2 * (round + 1));
+    }
+}
+
+#[test]
+fn http_tells_life_readiness_metrics_and_the_log_level() {
+    let node = Node::start_default();
+    assert_eq!(node.http("GET", "/livez", ""), (200, "alive\n".to_owned()));
+    assert_eq!(node.http("GET", "/readyz", ""), (200, "ready\n".to_owned()));
+    assert_eq!(node.http("GET", "/nothing", "").0, 404);
+    assert_eq!(node.http("PUT", "/log-level", "debug"), (200, "debug\n".to_owned()));
+    assert_eq!(node.http("PUT", "/log-level", "a=loud").0, 400);
+    assert_eq!(node.http("GET", "/log-level", "").1, "debug\n");
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_metric_is_there() {
+    let node = NodeBuilder::default().set("offsets.topic.num.partitions", "2").start();
+    node.feed(&["produce", "measured"], b"a\nb\n").ok();
+    node.run(&["consume", "measured", "--group", "g", "--from-beginning", "--max-messages", "1"]).ok();
+    let (status, text) = node.http("GET", "/metrics", "");
+    assert_eq!(status, 200);
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut shown: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
+    let page = include_str!("../../docs/reference/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut documented: Vec<(&str, &str)> = rows
+        .filter_map(|row| {
+            let (name, rest) = row.split_once('`')?;
+            Some((name, rest.split('|').nth(1)?.trim()))
+        })
+        .collect();
+    shown.sort_unstable();
+    documented.sort_unstable();
+    assert_eq!(shown, documented);
+    assert!(
+        text.contains("kafka_consumergroup_lag{consumergroup=\"g\",topic=\"measured\",partition=\"0\"} 1"),
+        "{text}"
+    );
+    assert!(text.contains("kafka_topic_partition_current_offset{topic=\"measured\",partition=\"0\"} 2"), "{text}");
+    assert!(text.ends_with("# EOF\n"));
+}
