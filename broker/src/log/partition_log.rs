@@ -159,11 +159,9 @@ impl State {
         self.slots.last_mut().expect("a log has at least one segment")
     }
 
-    /// The index of the segment that holds `offset`, or of the next one when it lies in a hole.
+    /// The index of the first segment that ends behind `offset`: it holds it, or `offset` lies in a hole before it.
     pub(super) fn slot_of(&self, offset: Offset) -> usize {
-        let after = self.slots.partition_point(|slot| slot.base() <= offset);
-        let at = after.saturating_sub(1);
-        if self.slots[at].end <= offset && at + 1 < self.slots.len() { at + 1 } else { at }
+        self.slots.partition_point(|slot| slot.end <= offset).min(self.slots.len() - 1)
     }
 
     pub(super) fn last_stable(&self) -> Offset {

@@ -1,5 +1,7 @@
 //! Reading: from the index to a place in a segment, one read into one buffer, whole batches out of it without a copy.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::ids::Offset;
@@ -13,6 +15,9 @@ use super::types::ReadBatches;
 
 /// Bytes read beyond what was asked for, to skip from the index entry to the offset.
 const SKIP_BYTES: usize = 8 << 10;
+
+/// A segment that is replaced while it is read is looked up again so often.
+const READ_ATTEMPTS: u32 = 4;
 
 /// What a read is after.
 #[derive(Debug, Clone, Copy)]
@@ -35,20 +40,31 @@ impl Log {
         at_least_one: bool,
         committed: bool,
     ) -> Result<ReadBatches, ReadError> {
-        let (slots, upto) = self.readable(from, upto)?;
+        let (mut slots, upto) = self.readable(from, upto)?;
         let wanted = Wanted { from, upto, max_bytes, at_least_one };
         let mut read = ReadBatches::default();
         let mut end = from;
-        // A segment may hold nothing of the range: compaction has left a hole at its end.
-        for slot in slots {
-            if let Some((data, data_end)) = self.read_segment(&slot, wanted)? {
-                Counters::add(&self.shared.counters.bytes_out, data.len() as u64);
-                read.data.push(data);
-                end = data_end;
-                break;
-            }
-            if slot.end > from {
-                break;
+        let mut attempts = 1;
+        loop {
+            match self.read_first(&slots, wanted) {
+                Ok(None) => break,
+                Ok(Some((data, data_end))) => {
+                    Counters::add(&self.shared.counters.bytes_out, data.len() as u64);
+                    read.data.push(data);
+                    end = data_end;
+                    break;
+                }
+                // Compaction, retention or deletion may have taken the file away meanwhile: then the log knows.
+                Err(error) => {
+                    let now = self.readable(from, upto)?.0;
+                    let same = now.len() == slots.len()
+                        && now.iter().zip(&slots).all(|(one, other)| Arc::ptr_eq(&one.segment, &other.segment));
+                    if same || attempts == READ_ATTEMPTS {
+                        return Err(error.into());
+                    }
+                    attempts += 1;
+                    slots = now;
+                }
             }
         }
         if committed && end > from {
@@ -70,29 +86,23 @@ impl Log {
         if from >= upto {
             return Ok((Vec::new(), upto));
         }
-        let at = state.slot_of(from);
-        let last = (at + 2).min(state.slots.len());
-        Ok((state.slots[at..last].to_vec(), upto))
+        let holding = state.slots[state.slot_of(from)..].iter().filter(|slot| slot.flushed_size > 0);
+        Ok((holding.take(2).cloned().collect(), upto))
     }
 
-    /// The batches of one segment; `None` when it holds none of them, or none may be given.
-    fn read_segment(&self, slot: &Slot, wanted: Wanted) -> Result<Option<(Bytes, Offset)>, ReadError> {
-        let outcome = self.read_files(slot, wanted);
-        if outcome.is_err() {
-            // Retention or deletion may have taken the file away meanwhile.
-            let state = self.state.lock();
-            if state.standing == Standing::Closed {
-                return Err(ReadError::Closed);
-            }
-            if wanted.from < state.log_start {
-                let (start, end) = (state.log_start, wanted.upto);
-                return Err(ReadError::OutOfRange { offset: wanted.from.get(), start, end });
+    /// The batches of the first segment that has any; `None` when there are none, or none may be given.
+    fn read_first(&self, slots: &[Slot], wanted: Wanted) -> Result<Option<(Bytes, Offset)>, LogError> {
+        for slot in slots {
+            match self.read_segment(slot, wanted)? {
+                Part::Batches(data, end) => return Ok(Some((data, end))),
+                Part::Withheld => return Ok(None),
+                Part::Absent => {}
             }
         }
-        Ok(outcome?)
+        Ok(None)
     }
 
-    fn read_files(&self, slot: &Slot, wanted: Wanted) -> Result<Option<(Bytes, Offset)>, LogError> {
+    fn read_segment(&self, slot: &Slot, wanted: Wanted) -> Result<Part, LogError> {
         let interval = self.config.load().index_interval_bytes;
         let segment = &slot.segment;
         let relative = wanted.from.since(segment.base) as u32;
@@ -102,7 +112,7 @@ impl Log {
         loop {
             let left = (limit - position) as usize;
             if left == 0 {
-                return Ok(None);
+                return Ok(Part::Absent);
             }
             let chunk = read_chunk(segment, position, wanted.max_bytes.saturating_add(SKIP_BYTES).min(left))?;
             let skipped = skip_to(segment, position, &chunk, wanted.from)?;
@@ -119,6 +129,16 @@ impl Log {
             }
         }
     }
+}
+
+/// What a segment has of the range.
+enum Part {
+    /// Batches, and where the last ends.
+    Batches(Bytes, Offset),
+    /// Something, but nothing that may be given.
+    Withheld,
+    /// Nothing: compaction has left a hole at its end.
+    Absent,
 }
 
 enum Skipped {
@@ -151,10 +171,10 @@ fn gather(
     at: usize,
     limit: u64,
     wanted: Wanted,
-) -> Result<Option<(Bytes, Offset)>, LogError> {
+) -> Result<Part, LogError> {
     let first = header_at(segment, position + at as u64, &chunk[at..])?;
     if first.last_offset() >= wanted.upto.get() || (first.size() > wanted.max_bytes && !wanted.at_least_one) {
-        return Ok(None);
+        return Ok(Part::Withheld);
     }
     if first.size() > chunk.len() - at {
         let start = position + at as u64;
@@ -162,7 +182,7 @@ fn gather(
             return Err(corrupt(segment, start, "a batch reaches beyond the segment's end"));
         }
         let whole = read_chunk(segment, start, first.size())?;
-        return Ok(Some((whole.freeze(), first.end())));
+        return Ok(Part::Batches(whole.freeze(), first.end()));
     }
     let (mut stop, mut end) = (at + first.size(), first.end());
     while chunk.len() - stop >= HEADER_BYTES {
@@ -175,7 +195,7 @@ fn gather(
         stop += header.size();
         end = header.end();
     }
-    Ok(Some((chunk.freeze().slice(at..stop), end)))
+    Ok(Part::Batches(chunk.freeze().slice(at..stop), end))
 }
 
 pub(super) fn header_at(segment: &Segment, position: u64, bytes: &[u8]) -> Result<BatchHeader, LogError> {

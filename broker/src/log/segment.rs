@@ -65,6 +65,16 @@ impl Segment {
         })
     }
 
+    /// Registers a file of another name; its index, too, lies beside it.
+    pub(super) fn register_at(
+        wal: &GroupCommitWal,
+        path: std::path::PathBuf,
+        base: Offset,
+        log: Weak<dyn SegmentListener>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me: &Weak<Self>| Self { base, file: wal.file(path, me.clone()), log, index: Mutex::new(None) })
+    }
+
     fn index_path(&self) -> std::path::PathBuf {
         self.file.path().with_extension("index")
     }

@@ -1,6 +1,10 @@
 //! A node's logs on a simulated disk: what the tests beside this file share.
 
 mod basics;
+mod compacting;
+mod model;
+mod produced;
+mod refused;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
