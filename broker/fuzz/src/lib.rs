@@ -3,6 +3,8 @@
 //! A function here takes any bytes. It must not panic, overflow, hang, or take memory that the bytes do not justify
 //! (libFuzzer's `-rss_limit_mb` and `-timeout` watch the latter).
 
+pub mod seeds;
+
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
