@@ -78,7 +78,7 @@ impl Log {
         };
         let plan = plan(&self.state.lock(), &config, maintained.cleaned_end, recovery_point, now_ms);
         let Some(mut plan) = plan else { return Ok(()) };
-        let (newest, end) = self.newest_offsets(&plan, &config, map_bytes)?;
+        let (newest, end) = newest_offsets(&plan, &config, map_bytes)?;
         plan.slots.retain(|slot| slot.base() < end);
         let mut cleaning = Cleaning::new(&config, &newest, &plan.producers, now_ms);
         for group in groups(&plan.slots, config.segment_bytes) {
@@ -91,41 +91,6 @@ impl Log {
         }
         maintained.cleaned_end = end;
         Ok(())
-    }
-
-    /// The newest offset of each key from where the log is dirty, as far as memory allows. Returns also the end: that
-    /// of the last segment that went in whole.
-    fn newest_offsets(&self, plan: &Plan, config: &LogConfig, map_bytes: u64) -> Result<(OffsetMap, Offset), LogError> {
-        let mut newest = OffsetMap::new(map_bytes);
-        let mut unpacked = Vec::new();
-        let limit = super::compression::unpacked_limit(config.max_message_bytes);
-        let mut end = plan.dirty_from;
-        for slot in plan.slots.iter().filter(|slot| slot.end > plan.dirty_from) {
-            let mut scanner = slot.segment.scanner(0, slot.size)?;
-            while let Some(batch) = scanner.next_batch() {
-                let batch = batch.map_err(|error| slot.segment.scan_error(error))?;
-                let header = &batch.header;
-                let aborted =
-                    header.is_transactional() && plan.producers.is_aborted(header.producer_id, header.base_offset);
-                if header.is_control() || aborted {
-                    continue;
-                }
-                // A single segment goes in whole: else a log of many keys would never be compacted.
-                if !newest.is_empty() && end > plan.dirty_from && !newest.has_room(header.count.max(0) as usize) {
-                    return Ok((newest, end));
-                }
-                let payload =
-                    batch.payload(limit, &mut unpacked).map_err(|error| unreadable(slot, batch.position, &error))?;
-                for record in Records::new(payload, header.count) {
-                    let record = record.map_err(|error| unreadable(slot, batch.position, &error))?;
-                    if let Some(key) = record.key {
-                        newest.note(key, header.base_offset + i64::from(record.offset_delta));
-                    }
-                }
-            }
-            end = slot.end;
-        }
-        Ok((newest, end))
     }
 
     /// Writes a group of segments anew as one, and swaps it in; leaves them alone when nothing changes.
@@ -203,6 +168,41 @@ impl Log {
     }
 }
 
+/// The newest offset of each key from where the log is dirty, as far as memory allows. Returns also the end: that
+/// of the last segment that went in whole.
+fn newest_offsets(plan: &Plan, config: &LogConfig, map_bytes: u64) -> Result<(OffsetMap, Offset), LogError> {
+    let mut newest = OffsetMap::new(map_bytes);
+    let mut unpacked = Vec::new();
+    let limit = super::compression::unpacked_limit(config.max_message_bytes);
+    let mut end = plan.dirty_from;
+    for slot in plan.slots.iter().filter(|slot| slot.end > plan.dirty_from) {
+        let mut scanner = slot.segment.scanner(0, slot.size)?;
+        while let Some(batch) = scanner.next_batch() {
+            let batch = batch.map_err(|error| slot.segment.scan_error(error))?;
+            let header = &batch.header;
+            let aborted =
+                header.is_transactional() && plan.producers.is_aborted(header.producer_id, header.base_offset);
+            if header.is_control() || aborted {
+                continue;
+            }
+            // A single segment goes in whole: else a log of many keys would never be compacted.
+            if !newest.is_empty() && end > plan.dirty_from && !newest.has_room(header.count.max(0) as usize) {
+                return Ok((newest, end));
+            }
+            let payload =
+                batch.payload(limit, &mut unpacked).map_err(|error| unreadable(slot, batch.position, &error))?;
+            for record in Records::new(payload, header.count) {
+                let record = record.map_err(|error| unreadable(slot, batch.position, &error))?;
+                if let Some(key) = record.key {
+                    newest.note(key, header.base_offset + i64::from(record.offset_delta));
+                }
+            }
+        }
+        end = slot.end;
+    }
+    Ok((newest, end))
+}
+
 fn swap_source(folder: &Path, base: Offset) -> PathBuf {
     let mut path = files::segment_path(folder, base).into_os_string();
     path.push(CLEANED);
@@ -253,7 +253,7 @@ fn groups(slots: &[Slot], segment_bytes: u32) -> Vec<&[Slot]> {
     let mut bytes = 0u64;
     for (at, slot) in slots.iter().enumerate() {
         let fits = bytes + u64::from(slot.size) <= u64::from(segment_bytes)
-            && slot.end.since(slots[start].base()) <= i32::MAX as u64;
+            && i32::try_from(slot.end.since(slots[start].base())).is_ok();
         if at > start && !fits {
             groups.push(&slots[start..at]);
             (start, bytes) = (at, 0);

@@ -97,7 +97,7 @@ pub struct Undo {
 /// All producers of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Producers {
-    producers: HashMap<i64, Producer>,
+    by_id: HashMap<i64, Producer>,
     /// Open transactions by first offset.
     open: BTreeMap<i64, i64>,
     /// Ended transactions whose marker is not committed yet: first offset and marker's.
@@ -109,13 +109,13 @@ pub struct Producers {
 impl Producers {
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.producers.is_empty() && self.aborted.is_empty()
+        self.by_id.is_empty() && self.aborted.is_empty()
     }
 
     /// Checks a batch against its producer's state.
     pub fn check(&self, header: &BatchHeader, marker: Option<Marker>, origin: Origin) -> Result<Verdict, AppendError> {
         let Some(producer_id) = header.producer() else { return Ok(Verdict::Append) };
-        let Some(known) = self.producers.get(&producer_id.get()) else { return Ok(Verdict::Append) };
+        let Some(known) = self.by_id.get(&producer_id.get()) else { return Ok(Verdict::Append) };
         if origin == Origin::Client
             && let Some(duplicate) = find_duplicate(known, header)
         {
@@ -145,9 +145,9 @@ impl Producers {
     /// Takes a batch that is in the log now. Returns how to take it back; `None` when nothing changed.
     pub fn apply(&mut self, header: &BatchHeader, marker: Option<Marker>) -> Option<Undo> {
         let producer_id = header.producer()?;
-        let before = self.producers.get(&producer_id.get()).cloned();
+        let before = self.by_id.get(&producer_id.get()).cloned();
         let undo = Undo { producer_id: producer_id.get(), before };
-        let producer = self.producers.entry(producer_id.get()).or_insert_with(|| Producer::new(header.producer_epoch));
+        let producer = self.by_id.entry(producer_id.get()).or_insert_with(|| Producer::new(header.producer_epoch));
         producer.enter_epoch(header.producer_epoch);
         producer.last_timestamp = header.max_timestamp;
         if header.is_control() {
@@ -190,10 +190,10 @@ impl Producers {
                     if let Some(first) = before.transaction_start {
                         self.open.insert(first, undo.producer_id);
                     }
-                    self.producers.insert(undo.producer_id, before);
+                    self.by_id.insert(undo.producer_id, before);
                 }
                 None => {
-                    self.producers.remove(&undo.producer_id);
+                    self.by_id.remove(&undo.producer_id);
                 }
             }
         }
@@ -244,17 +244,17 @@ impl Producers {
     /// Forgets producers that have been silent for `after_ms` and have no open transaction.
     pub fn expire(&mut self, now_ms: i64, after_ms: u64) {
         let after = i64::try_from(after_ms).unwrap_or(i64::MAX);
-        self.producers.retain(|_, producer| {
+        self.by_id.retain(|_, producer| {
             producer.transaction_start.is_some() || now_ms.saturating_sub(producer.last_timestamp) < after
         });
-        if self.producers.is_empty() {
-            self.producers.shrink_to_fit();
+        if self.by_id.is_empty() {
+            self.by_id.shrink_to_fit();
         }
     }
 
     /// Whether this batch holds the newest sequence of its producer: compaction keeps it, if empty.
     pub fn is_newest_of_producer(&self, header: &BatchHeader) -> bool {
-        self.producers.get(&header.producer_id).is_some_and(|producer| {
+        self.by_id.get(&header.producer_id).is_some_and(|producer| {
             producer.batches.last().is_some_and(|batch| batch.last_offset == header.last_offset())
         })
     }
@@ -262,7 +262,7 @@ impl Producers {
     /// What DescribeProducers tells.
     pub fn describe(&self) -> Vec<ProducerState> {
         let mut states: Vec<_> = self
-            .producers
+            .by_id
             .iter()
             .filter_map(|(id, producer)| {
                 Some(ProducerState {
@@ -282,7 +282,7 @@ impl Producers {
     /// A snapshot file's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new(SNAPSHOT_VERSION);
-        let mut producers: Vec<_> = self.producers.iter().collect();
+        let mut producers: Vec<_> = self.by_id.iter().collect();
         producers.sort_by_key(|(id, _)| **id);
         writer.u32(producers.len() as u32);
         for (id, producer) in producers {
@@ -333,7 +333,7 @@ impl Producers {
             if let Some(first) = producer.transaction_start {
                 state.open.insert(first, id);
             }
-            state.producers.insert(id, producer);
+            state.by_id.insert(id, producer);
         }
         for _ in 0..reader.count(24)? {
             state.aborted.push(AbortedTransaction {

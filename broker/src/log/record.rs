@@ -26,7 +26,7 @@ pub enum RecordError {
 }
 
 /// One record, borrowed from its batch's decompressed payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
     /// All its bytes, the size in front included.
     pub raw: &'a [u8],
@@ -44,12 +44,12 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The headers, in order: key and value.
     pub fn headers(&self) -> Headers<'a> {
-        self.headers
+        self.headers.clone()
     }
 }
 
 /// Iterates over a record's headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Headers<'a> {
     left: i32,
     bytes: &'a [u8],
@@ -324,9 +324,9 @@ mod tests {
         let parts =
             RecordParts { timestamp_delta: 0, offset_delta: 0, key: None, value: None, headers: std::iter::empty() };
         parts.encode(&mut bytes);
-        let outcomes: Vec<_> = Records::new(&bytes, 2).map(|record| record.err()).collect();
+        let outcomes: Vec<_> = Records::new(&bytes, 2).map(Result::err).collect();
         assert_eq!(outcomes, [None, Some(RecordError::TooFew)]);
-        let outcomes: Vec<_> = Records::new(&bytes, 0).map(|record| record.err()).collect();
+        let outcomes: Vec<_> = Records::new(&bytes, 0).map(Result::err).collect();
         assert_eq!(outcomes, [Some(RecordError::TooMany)]);
     }
 }
