@@ -24,6 +24,7 @@ use crate::io::clock::{Clock, SystemClock};
 use crate::io::disk::Disk;
 use crate::io::disk::real::RealDisk;
 use crate::kafka::Broker;
+use crate::kafka::configs::initial_settings;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::Limits;
 use crate::kafka::metrics::Metrics;
@@ -280,7 +281,7 @@ fn wal_options(config: &Config) -> WalOptions {
     }
 }
 
-/// Registers this process in the metadata plane.
+/// Registers this process in the metadata plane; gives a new cluster its first settings.
 async fn register(
     raft: &RaftNode,
     dir: &DataDir,
@@ -299,10 +300,14 @@ async fn register(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let acked_may_be_lost = settings.config().durability == Durability::Os && dir.clean_shutdown().is_none();
-    register_node(raft, node, acked_may_be_lost).await.map_err(|why| match why {
+    let epoch = register_node(raft, node, acked_may_be_lost).await.map_err(|why| match why {
         RegisterError::Refused { .. } => refused(why),
         RegisterError::Failed { .. } => failed(why),
-    })
+    })?;
+    if let Some(command) = initial_settings(&raft.image(), settings.at_start().min_insync_replicas) {
+        raft.propose(command).await.map_err(failed)?;
+    }
+    Ok(epoch)
 }
 
 async fn serve_http(listener: TcpListener, pages: Pages, stop: CancellationToken) -> Result<(), String> {

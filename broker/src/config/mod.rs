@@ -14,6 +14,7 @@ mod layers;
 mod load;
 mod log_config;
 mod node;
+pub mod reference;
 mod settings;
 mod topic;
 
