@@ -93,20 +93,20 @@ impl Wanted {
         }
     }
 
-    /// Checks everything, in Kafka's order, and decides where the replicas go.
-    pub(super) fn plan(&self, admin: Admin<'_>) -> Result<NewTopic, Refusal> {
+    /// Checks everything, in Kafka's order, and decides where the replicas go. All topics of a request are checked
+    /// against the image that it found: they do not collide with each other.
+    pub(super) fn plan(&self, admin: Admin<'_>, image: &Image) -> Result<NewTopic, Refusal> {
         if self.name == CLUSTER_METADATA {
             let message = format!("Creation of internal topic {CLUSTER_METADATA} is prohibited.");
             return Err(Refusal::new(ErrorCode::InvalidRequest, message));
         }
         check_name(&self.name)?;
-        let image = admin.metadata.image();
         if image.topic(&self.name).is_some() {
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, format!("Topic '{}' already exists.", self.name)));
         }
-        check_collision(&image, &self.name)?;
-        let configs = self.checked_configs(admin, &image)?;
-        let assignment = if self.assignments.is_empty() { self.placed(admin, &image)? } else { self.assigned(&image)? };
+        check_collision(image, &self.name)?;
+        let configs = self.checked_configs(admin, image)?;
+        let assignment = if self.assignments.is_empty() { self.placed(admin, image)? } else { self.assigned(image)? };
         let id =
             TopicId::from_uuid(Uuid::new_v4()).expect("a random UUID is not zero because its version bits are set");
         Ok(NewTopic { name: self.name.clone(), id, assignment, configs })
@@ -206,7 +206,7 @@ pub(super) fn checked_replicas(image: &Image, replicas: &[i32], count: Option<us
 /// Makes a topic that a client asked about, with the brokers' defaults. That it exists already is fine.
 pub(super) async fn create_missing(admin: Admin<'_>, name: &str, deadline: Deadline) -> Result<(), Refusal> {
     let wanted = Wanted { name: name.to_owned(), partitions: -1, replication_factor: -1, ..Wanted::default() };
-    let outcome = match wanted.plan(admin) {
+    let outcome = match wanted.plan(admin, &admin.metadata.image()) {
         Ok(topic) => admin.propose(Command::CreateTopic(topic), deadline).await,
         Err(refusal) => Err(refusal),
     };

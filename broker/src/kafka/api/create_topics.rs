@@ -12,7 +12,7 @@ use crate::kafka::admin::{Admin, Deadline, Refusal};
 use crate::kafka::topics::{MAX_NEW_PARTITIONS, Wanted};
 use crate::kafka::wire::{ErrorCode, Uuid};
 use crate::message;
-use crate::metadata::{Command, NewTopic};
+use crate::metadata::{Command, Image, NewTopic};
 
 /// Creates topics; answers when this node's replicas of them exist.
 pub async fn handle(context: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
@@ -36,6 +36,7 @@ async fn answer(
     }
     let wanted: Vec<Wanted> = request.topics.iter().map(wanted).collect();
     let partitions: i64 = wanted.iter().map(|topic| topic.partition_count(admin)).sum();
+    let image = admin.metadata.image();
     let mut results = Vec::with_capacity(wanted.len());
     for topic in &wanted {
         let outcome = match counts.remove(topic.name.as_str()) {
@@ -45,7 +46,7 @@ async fn answer(
                 let message = "Excessively large number of partitions per request.";
                 Err(Refusal::new(ErrorCode::PolicyViolation, message))
             }
-            Some(_) => create(admin, topic, request.validate_only, &deadline).await,
+            Some(_) => create(admin, &image, topic, request.validate_only, &deadline).await,
         };
         results.push(match outcome {
             Ok(created) => created_result(admin, &created, version),
@@ -57,11 +58,12 @@ async fn answer(
 
 async fn create(
     admin: Admin<'_>,
+    image: &Image,
     wanted: &Wanted,
     validate_only: bool,
     deadline: &Result<Deadline, Refusal>,
 ) -> Result<NewTopic, Refusal> {
-    let topic = wanted.plan(admin)?;
+    let topic = wanted.plan(admin, image)?;
     let deadline = deadline.clone()?;
     if !validate_only {
         admin.propose(Command::CreateTopic(topic.clone()), deadline).await?;
@@ -81,7 +83,7 @@ fn wanted(topic: &CreatableTopic) -> Wanted {
 }
 
 fn created_result(admin: Admin<'_>, topic: &NewTopic, version: i16) -> CreatableTopicResult {
-    let mut result = message!(CreatableTopicResult { name: topic.name.as_str().into() });
+    let mut result = message!(CreatableTopicResult { name: topic.name.as_str().into(), error_message: None });
     if version >= 5 {
         let own: HashMap<&str, &str> = topic.configs.iter().map(|(name, value)| (&**name, &**value)).collect();
         let layers = admin.settings.layers(&admin.metadata.image());

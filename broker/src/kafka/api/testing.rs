@@ -34,7 +34,7 @@ impl Plane {
     /// Makes a topic with so many partitions.
     pub(crate) async fn create(&self, name: &str, partitions: i32) {
         let wanted = Wanted { name: name.to_owned(), partitions, replication_factor: 1, ..Wanted::default() };
-        let topic = wanted.plan(self.admin()).expect("the test's topic is valid");
+        let topic = wanted.plan(self.admin(), &self.image()).expect("the test's topic is valid");
         let deadline = Deadline::after(Duration::from_secs(5));
         self.admin().propose(Command::CreateTopic(topic), deadline).await.expect("created");
     }
