@@ -288,3 +288,6 @@ fn put_tags(to: &mut BytesMut, partition: &PartitionData, version: i16) {
         leader.put_tagged(to, 1);
     }
 }
+
+#[cfg(test)]
+mod tests;

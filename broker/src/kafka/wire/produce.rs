@@ -74,16 +74,6 @@ impl ProduceRequest {
         from.finish()?;
         Ok(Self { transactional_id, acks, timeout_ms, topics, partitions })
     }
-
-    /// The partitions with their topics.
-    pub fn by_topic(&self) -> impl Iterator<Item = (&TopicRef, &[PartitionRecords])> {
-        let mut rest = &self.partitions[..];
-        self.topics.iter().map(move |(topic, count)| {
-            let (partitions, others) = rest.split_at(*count);
-            rest = others;
-            (topic, partitions)
-        })
-    }
 }
 
 /// The answer for one partition.
@@ -181,3 +171,6 @@ fn put_partition(to: &mut bytes::BytesMut, partition: &PartitionResponse, versio
         _ => put_no_tags(to, flexible),
     }
 }
+
+#[cfg(test)]
+mod tests;
