@@ -7,6 +7,8 @@ mod error;
 mod isr;
 mod partition;
 mod partitions;
+#[cfg(test)]
+pub(crate) mod testing;
 mod waiters;
 
 use std::sync::Arc;

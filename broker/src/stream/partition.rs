@@ -451,3 +451,6 @@ impl Due {
         waiters::notify(self.readers);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -304,3 +304,6 @@ impl Changes<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

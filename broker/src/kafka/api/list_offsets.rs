@@ -154,7 +154,7 @@ async fn find(
         Spec::Earliest | Spec::EarliestLocal => {
             let start = partition.offsets().log_start;
             let log = partition.log();
-            return Ok(Found::at(start, log.epoch_at(start).or_else(|| log.latest_epoch())));
+            return Ok(Found::at(start, log.epoch_at(start).or(Some(leader_epoch))));
         }
         Spec::LatestTiered | Spec::EarliestPendingUpload => return Ok(Found::NOTHING),
         Spec::MaxTimestamp => None,

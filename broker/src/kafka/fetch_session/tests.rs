@@ -1,7 +1,10 @@
 //! The rules of KIP-227, one by one.
 
-use super::*;
+use std::sync::atomic::{AtomicI32, Ordering};
+
 use bytes::Bytes;
+
+use super::*;
 
 const NOW: Duration = Duration::from_secs(1000);
 /// A version with sessions and topic names.
@@ -52,6 +55,12 @@ fn with_records(fetch: &FetchPartition) -> (TopicRef, PartitionData) {
     (topic, PartitionData { records: vec![Bytes::from_static(b"batch")], ..data })
 }
 
+/// Session ids that are never drawn twice.
+fn draw() -> i32 {
+    static NEXT: AtomicI32 = AtomicI32::new(100);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Sends a request, answers each partition by `answer`; what the client gets.
 fn exchange(
     sessions: &FetchSessions,
@@ -60,8 +69,7 @@ fn exchange(
 ) -> Result<(i32, Vec<i32>), ErrorCode> {
     let context = sessions.begin(NAMES, &mut request, NOW)?;
     let answers = context.partitions.iter().map(answer).collect();
-    let mut ids = 100..;
-    let (id, answers) = sessions.finish(NAMES, context, answers, NOW, || ids.next().expect("there are enough ids"))?;
+    let (id, answers) = sessions.finish(NAMES, context, answers, NOW, draw)?;
     Ok((id, answers.iter().map(|(_, data)| data.index).collect()))
 }
 
@@ -199,8 +207,7 @@ fn open(sessions: &FetchSessions, size: i32, now: Duration) -> i32 {
     let mut request = request(0, 0, (0..size).map(|index| fetch("t", index, 0)).collect());
     let context = sessions.begin(NAMES, &mut request, now).expect("it opens");
     let answers = context.partitions.iter().map(idle).collect();
-    let mut ids = 100..;
-    sessions.finish(NAMES, context, answers, now, || ids.next().expect("there are enough ids")).expect("it opens").0
+    sessions.finish(NAMES, context, answers, now, draw).expect("it opens").0
 }
 
 #[test]

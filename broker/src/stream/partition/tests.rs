@@ -1,0 +1,254 @@
+//! The rules of one replica on a real log and WAL, whose flushes happen when the test says so.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::ids::{ProducerEpoch, ProducerId};
+use crate::log::{BatchBuilder, Compression};
+use crate::metadata::Command;
+use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, registration};
+
+fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
+    partition.append(batch(records), acks, Origin::Client, Admission::unbounded())
+}
+
+/// Appends two records and waits for them in this slot.
+fn append_and_ask(partition: &Partition, acks: Acks, told: &Arc<Told>, slot: u32) -> Accepted {
+    let accepted = append(partition, acks, 2).expect("it is taken");
+    partition.when_acked(&accepted, acks, Arc::clone(told) as _, slot);
+    accepted
+}
+
+fn acknowledged(slots: &[u32]) -> Vec<(u32, String)> {
+    slots.iter().map(|slot| (*slot, "acknowledged".to_owned())).collect()
+}
+
+fn failed(slot: u32, error: &PartitionError) -> Vec<(u32, String)> {
+    vec![(slot, error.to_string())]
+}
+
+#[test]
+fn acks_1_and_acks_all_both_wait_for_the_flush() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    append_and_ask(&partition, Acks::Leader, &told, 0);
+    append_and_ask(&partition, Acks::All, &told, 1);
+    assert_eq!(told.settled(), []);
+    assert_eq!(partition.offsets().high_watermark.get(), 0);
+    node.flush();
+    assert_eq!(told.settled(), acknowledged(&[0, 1]));
+    assert_eq!(partition.offsets().high_watermark.get(), 4);
+}
+
+#[test]
+fn what_is_flushed_already_is_acknowledged_at_once() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    let accepted = append(&partition, Acks::All, 2).expect("it is taken");
+    node.flush();
+    partition.when_acked(&accepted, Acks::All, Arc::clone(&told) as _, 7);
+    assert_eq!(told.settled(), acknowledged(&[7]));
+}
+
+#[test]
+fn acks_all_waits_for_every_member_of_the_isr_and_acks_1_for_none() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    partition.register(&registration(1, &[0, 1], &[0, 1]), true).expect("it is registered");
+    let told = Arc::new(Told::default());
+    append_and_ask(&partition, Acks::Leader, &told, 0);
+    append_and_ask(&partition, Acks::All, &told, 1);
+    node.flush();
+    assert_eq!(told.settled(), acknowledged(&[0]));
+    partition.register(&registration(1, &[0, 1], &[0]), true).expect("it is registered");
+    assert_eq!(told.settled(), acknowledged(&[0, 1]), "the follower has left the ISR, and one is the minimum");
+}
+
+#[test]
+fn too_small_an_isr_is_refused_before_the_append() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    partition.register(&registration(1, &[0, 1], &[0]), true).expect("it is registered");
+    partition.configure(partition.log().config(), 2);
+    assert!(matches!(append(&partition, Acks::All, 1), Err(PartitionError::NotEnoughReplicas)));
+    assert_eq!(partition.offsets().log_end.get(), 0, "nothing was appended");
+    assert!(append(&partition, Acks::Leader, 1).is_ok());
+}
+
+#[test]
+fn fewer_replicas_than_the_minimum_are_enough() {
+    let node = Node::stepped();
+    node.settings.min_insync.store(3, Ordering::Relaxed);
+    let partition = node.partition("t");
+    assert!(append(&partition, Acks::All, 1).is_ok());
+}
+
+#[test]
+fn an_isr_that_shrinks_below_the_minimum_fails_those_who_wait() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    partition.configure(partition.log().config(), 2);
+    partition.register(&registration(1, &[0, 1], &[0, 1]), true).expect("it is registered");
+    let told = Arc::new(Told::default());
+    append_and_ask(&partition, Acks::All, &told, 0);
+    node.flush();
+    partition.register(&registration(1, &[0, 1], &[0]), true).expect("it is registered");
+    assert_eq!(told.settled(), failed(0, &PartitionError::NotEnoughReplicasAfterAppend));
+    assert_eq!(partition.offsets().high_watermark.get(), 0, "and nothing is committed");
+}
+
+#[test]
+fn the_end_of_an_epoch_fails_its_waiters() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    append_and_ask(&partition, Acks::All, &told, 0);
+    node.command(Command::FenceNode { node: NODE, epoch: broker_epoch(&node.plane) });
+    assert_eq!(told.settled(), failed(0, &PartitionError::NotLeader));
+    assert!(matches!(append(&partition, Acks::Leader, 1), Err(PartitionError::NotLeader)));
+    node.flush();
+    assert_eq!(told.settled().len(), 1, "a flush after that tells nobody");
+}
+
+#[test]
+fn an_append_of_an_earlier_epoch_is_never_acknowledged_by_a_later_one() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    let accepted = append(&partition, Acks::Leader, 2).expect("it is taken");
+    partition.register(&registration(1, &[0], &[0]), true).expect("it is registered");
+    node.flush();
+    partition.when_acked(&accepted, Acks::Leader, Arc::clone(&told) as _, 0);
+    assert_eq!(told.settled(), failed(0, &PartitionError::NotLeader));
+}
+
+#[test]
+fn a_duplicate_waits_for_its_original() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    let batch = || {
+        let batch = BatchBuilder::new(Compression::None).record(1000, None, Some(b"value"));
+        batch.idempotent(ProducerId::new(9), ProducerEpoch::new(0), 0).build()
+    };
+    for (slot, duplicate) in [(0, false), (1, true)] {
+        let accepted =
+            partition.append(batch(), Acks::All, Origin::Client, Admission::unbounded()).expect("it is taken");
+        assert_eq!(accepted.appended.duplicate, duplicate);
+        partition.when_acked(&accepted, Acks::All, Arc::clone(&told) as _, slot);
+    }
+    assert_eq!(told.settled(), []);
+    node.flush();
+    assert_eq!(told.settled(), acknowledged(&[0, 1]));
+    assert_eq!(partition.offsets().log_end.get(), 1);
+}
+
+#[test]
+fn a_full_disk_fails_those_whose_records_it_lost() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    append_and_ask(&partition, Acks::All, &told, 0);
+    node.flush();
+    node.disk.set_capacity(Some(node.disk.used()));
+    append_and_ask(&partition, Acks::All, &told, 1);
+    let late = append(&partition, Acks::Leader, 2).expect("it is taken");
+    node.flush();
+    let full = PartitionError::from(AppendError::DiskFull);
+    assert_eq!(told.settled(), [acknowledged(&[0]), failed(1, &full)].concat());
+    assert_eq!(partition.offsets().log_end.get(), 2);
+    partition.when_acked(&late, Acks::Leader, Arc::clone(&told) as _, 2);
+    assert_eq!(told.settled()[2..], failed(2, &full), "one that asks afterwards is not told of others' records");
+}
+
+#[test]
+fn readers_are_called_once_when_more_is_committed() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    let waiter: Arc<dyn DataWaiter> = Arc::clone(&told) as _;
+    partition.when_readable(Offset::FIRST, false, Arc::downgrade(&waiter));
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    assert_eq!(told.changed(), 0, "appended is not committed");
+    node.flush();
+    assert_eq!(told.changed(), 1);
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    node.flush();
+    assert_eq!(told.changed(), 1);
+    partition.when_readable(Offset::FIRST, false, Arc::downgrade(&waiter));
+    assert_eq!(told.changed(), 2, "there is more than it has seen");
+}
+
+#[test]
+fn readers_are_called_when_leadership_ends() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let told = Arc::new(Told::default());
+    let waiter: Arc<dyn DataWaiter> = Arc::clone(&told) as _;
+    partition.when_readable(Offset::FIRST, false, Arc::downgrade(&waiter));
+    partition.resign();
+    assert_eq!(told.changed(), 1);
+    partition.when_readable(Offset::FIRST, false, Arc::downgrade(&waiter));
+    assert_eq!(told.changed(), 2, "nothing will come: it is told at once");
+}
+
+#[test]
+fn between_the_high_watermark_and_the_end_there_is_nothing_yet_and_beyond_it_an_error() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    node.flush();
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    let read = |from| partition.read(from, 1 << 20, true, false).map(|read| !read.data.is_empty());
+    assert!(matches!(read(0), Ok(true)));
+    assert!(matches!(read(2), Ok(false)));
+    assert!(matches!(read(4), Ok(false)));
+    for from in [5, -1, i64::MIN, i64::MAX] {
+        assert!(matches!(read(from), Err(PartitionError::Read(ReadError::OutOfRange { .. }))), "{from}");
+    }
+}
+
+#[test]
+fn clients_are_held_to_the_epoch_they_know() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    partition.register(&registration(5, &[0], &[0]), true).expect("it is registered");
+    assert_eq!(partition.check_leader(None).ok(), Some(LeaderEpoch::new(5)));
+    assert_eq!(partition.check_leader(Some(-1)).ok(), Some(LeaderEpoch::new(5)));
+    assert_eq!(partition.check_leader(Some(5)).ok(), Some(LeaderEpoch::new(5)));
+    assert!(matches!(partition.check_leader(Some(4)), Err(PartitionError::FencedLeaderEpoch)));
+    assert!(matches!(partition.check_leader(Some(6)), Err(PartitionError::UnknownLeaderEpoch)));
+    partition.resign();
+    assert!(matches!(partition.check_leader(Some(5)), Err(PartitionError::NotLeader)));
+    assert!(
+        matches!(partition.check_leader(Some(4)), Err(PartitionError::FencedLeaderEpoch)),
+        "the epoch is looked at first"
+    );
+}
+
+#[test]
+fn a_new_leader_tells_no_latest_offset_before_its_epoch_is_committed() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    node.flush();
+    partition.register(&registration(1, &[0, 1], &[0, 1]), true).expect("it is registered");
+    assert!(partition.latest_offsets().is_ok(), "what it found was committed");
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    node.flush();
+    partition.register(&registration(2, &[0, 1], &[0, 1]), true).expect("it is registered");
+    assert!(matches!(partition.latest_offsets(), Err(PartitionError::OffsetNotAvailable)));
+    partition.register(&registration(2, &[0, 1], &[0]), true).expect("it is registered");
+    assert!(partition.latest_offsets().is_ok());
+}
+
+#[tokio::test]
+async fn a_coordinator_waits_for_its_append() {
+    let node = Node::running();
+    let partition = node.partition("t");
+    let appended = partition.append_and_wait(batch(3), Origin::Coordinator).await.expect("it is acknowledged");
+    assert_eq!(appended.end_offset.get(), 3);
+    assert_eq!(partition.offsets().high_watermark.get(), 3);
+}

@@ -1,0 +1,178 @@
+//! How replicas follow images.
+
+use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
+
+use super::*;
+use crate::log::LogConfig;
+use crate::log::Origin;
+use crate::metadata::testing::InstantPlane;
+use crate::metadata::{Command, MetadataPlane};
+use crate::stream::testing::{NODE, Node, batch, broker_epoch};
+use crate::stream::{Acks, PartitionError};
+
+/// Notes the leaderships that it is told of.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Heard {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl LeadershipListener for Heard {
+    fn elected(&self, partition: &Arc<Partition>, epoch: LeaderEpoch) {
+        self.0.lock().push(format!("elected {}-{} {epoch}", partition.topic(), partition.index()));
+    }
+
+    fn resigned(&self, topic: &str, partition: PartitionIndex) {
+        self.0.lock().push(format!("resigned {topic}-{partition}"));
+    }
+}
+
+#[test]
+fn a_topics_partitions_are_found_by_name_and_by_id() {
+    let node = Node::running();
+    let id = node.create("t", 2);
+    for index in 0..2 {
+        let partition = node.partitions.by_name("t", index).expect("it was created");
+        assert_eq!(partition.leading(), Some(LeaderEpoch::FIRST));
+        let id = TopicPartition { topic: id, partition: PartitionIndex::new(index) };
+        assert!(Arc::ptr_eq(&partition, &node.partitions.get(&id).expect("it was created")));
+    }
+    assert!(node.partitions.by_name("t", 2).is_none());
+    assert!(node.partitions.by_name("t", -1).is_none());
+    assert!(node.partitions.by_name("u", 0).is_none());
+    assert_eq!(node.partitions.all().len(), 2);
+}
+
+#[test]
+fn added_partitions_join_those_there_are() {
+    let node = Node::running();
+    let topic = node.create("t", 1);
+    let before = node.partitions.by_name("t", 0).expect("it was created");
+    let assignment = vec![vec![NODE]; 2];
+    node.command(Command::CreatePartitions { topic, existing: PartitionIndex::new(1), assignment });
+    assert_eq!(node.partitions.all().len(), 3);
+    assert!(Arc::ptr_eq(&before, &node.partitions.by_name("t", 0).expect("it is still there")));
+}
+
+#[test]
+fn a_deleted_topic_goes_with_its_logs_and_its_name_is_free() {
+    let node = Node::running();
+    let first = node.create("t", 1);
+    let old = node.partitions.by_name("t", 0).expect("it was created");
+    node.command(Command::DeleteTopic(first));
+    assert!(node.partitions.by_name("t", 0).is_none());
+    assert!(node.logs.logs().is_empty());
+    let admission = crate::wal::Admission::unbounded();
+    let late = old.append(batch(1), Acks::Leader, Origin::Client, admission);
+    assert!(matches!(late, Err(PartitionError::NotLeader)));
+    node.create("t", 1);
+    let new = node.partitions.by_name("t", 0).expect("it was created again");
+    assert_ne!(new.id().topic, first);
+    assert_eq!(new.offsets().log_end.get(), 0);
+}
+
+#[test]
+fn a_topic_deleted_and_made_again_between_two_images_is_a_new_one() {
+    let node = Node::running();
+    let first = node.create("t", 1);
+    let id = TopicId::from_uuid(uuid::Uuid::from_u128(7)).expect("it is not nil");
+    let again = crate::metadata::NewTopic { name: "t".to_owned(), id, assignment: vec![vec![NODE]], configs: vec![] };
+    for command in [Command::DeleteTopic(first), Command::CreateTopic(again)] {
+        node.plane.propose(command).now_or_never().expect("this plane applies at once").expect("it is there");
+    }
+    node.partitions.apply(&node.plane.image()).expect("it can be applied");
+    assert_eq!(node.partitions.by_name("t", 0).expect("it was created again").id().topic, id);
+    assert_eq!(node.logs.logs().len(), 1);
+}
+
+#[test]
+fn an_image_from_before_this_process_registered_changes_nothing() {
+    let node = Node::running();
+    node.create("t", 1);
+    let stale = node.plane.image();
+    let registered = crate::metadata::testing::node(0);
+    let again = Command::RegisterNode { node: registered, acked_may_be_lost: false };
+    node.plane.propose(again).now_or_never().expect("this plane applies at once").expect("it is there");
+    let epoch = broker_epoch(&node.plane);
+    let (logs, wal) = (Arc::clone(&node.logs), Arc::clone(&node.wal));
+    let restarted = Partitions::new(NODE, epoch, logs, wal, node.settings.clone());
+    let empty = InstantPlane::new().image();
+    for image in [&stale, &empty] {
+        restarted.apply(image).expect("it is passed over");
+        assert!(restarted.all().is_empty(), "it leads nothing");
+        assert_eq!(node.logs.logs().len(), 1, "and deletes nothing");
+    }
+    restarted.apply(&node.plane.image()).expect("it can be applied");
+    let partition = restarted.by_name("t", 0).expect("it is there");
+    assert_eq!(partition.leading(), Some(LeaderEpoch::new(1)), "elected anew for the new registration");
+}
+
+#[test]
+fn a_leadership_given_to_a_later_registration_is_not_taken() {
+    let node = Node::running();
+    let partition = node.partition("t");
+    let registered = crate::metadata::testing::node(0);
+    node.command(Command::RegisterNode { node: registered, acked_may_be_lost: false });
+    assert_eq!(partition.leading(), None);
+}
+
+#[test]
+fn the_first_image_takes_away_logs_of_topics_that_are_gone() {
+    let node = Node::running();
+    let gone = node.create("gone", 2);
+    node.create("kept", 1);
+    node.plane.propose(Command::DeleteTopic(gone)).now_or_never().expect("at once").expect("it is there");
+    let (logs, wal) = (Arc::clone(&node.logs), Arc::clone(&node.wal));
+    let epoch = broker_epoch(&node.plane);
+    let restarted = Partitions::new(NODE, epoch, logs, wal, node.settings.clone());
+    restarted.apply(&node.plane.image()).expect("it can be applied");
+    assert_eq!(node.logs.logs().len(), 1);
+    assert!(restarted.by_name("kept", 0).is_some());
+}
+
+#[test]
+fn listeners_are_told_what_there_is_and_then_each_change_in_order() {
+    let node = Node::running();
+    let heard = Arc::new(Heard::default());
+    let topic = node.create("t", 2);
+    node.partitions.listen("t", Arc::clone(&heard) as _);
+    assert_eq!(heard.take(), ["elected t-0 0", "elected t-1 0"]);
+    node.create("other", 1);
+    assert_eq!(heard.take(), Vec::<String>::new());
+    node.command(Command::DeleteTopic(topic));
+    assert_eq!(heard.take(), ["resigned t-0", "resigned t-1"]);
+    node.create("t", 1);
+    assert_eq!(heard.take(), ["elected t-0 0"]);
+    node.command(Command::FenceNode { node: NODE, epoch: broker_epoch(&node.plane) });
+    assert_eq!(heard.take(), ["resigned t-0"]);
+}
+
+#[test]
+fn changed_settings_reach_the_logs_of_their_topic() {
+    let node = Node::running();
+    let partition = node.partition("t");
+    let other = node.partition("other");
+    let config = Arc::new(LogConfig { max_message_bytes: 77, ..LogConfig::default() });
+    *node.settings.log.lock() = config;
+    node.settings.min_insync.store(1, Ordering::Relaxed);
+    let changes = vec![("max.message.bytes".to_owned(), Some("77".to_owned()))];
+    node.command(Command::SetConfigs { resource: ConfigResource::Topic("t".into()), changes: changes.clone() });
+    assert_eq!(partition.log().config().max_message_bytes, 77);
+    assert_ne!(other.log().config().max_message_bytes, 77);
+    node.command(Command::SetConfigs { resource: ConfigResource::BrokerDefault, changes });
+    assert_eq!(other.log().config().max_message_bytes, 77);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_image_sees_what_it_brought() {
+    let node = Node::running();
+    node.create("t", 1);
+    let index = node.plane.image().index();
+    node.partitions.applied(index).await;
+    assert!(node.partitions.applied(index + 1).now_or_never().is_none());
+}
