@@ -15,6 +15,8 @@ mod output;
 pub mod service;
 mod shared;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 pub mod topics;
 pub mod wire;

@@ -194,3 +194,8 @@ impl DataWaiter for Told {
         self.changed.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+/// Gives this node a leadership that the plane knows nothing of.
+pub(crate) fn lead(partition: &Partition, registration: &PartitionRegistration) {
+    partition.register(registration, true).expect("the simulated disk has not failed");
+}

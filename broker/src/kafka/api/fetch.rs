@@ -216,3 +216,6 @@ fn report(partition: &Partition, error: &PartitionError) {
         tracing::error!(topic = %partition.topic(), partition = %partition.index(), %error, "a fetch failed");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,3 +181,6 @@ impl Appending {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression};
 use crate::metadata::Command;
-use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, registration};
+use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, lead, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
     partition.append(batch(records), acks, Origin::Client, Admission::unbounded())
@@ -56,13 +56,13 @@ fn what_is_flushed_already_is_acknowledged_at_once() {
 fn acks_all_waits_for_every_member_of_the_isr_and_acks_1_for_none() {
     let node = Node::stepped();
     let partition = node.partition("t");
-    partition.register(&registration(1, &[0, 1], &[0, 1]), true).expect("it is registered");
+    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
     let told = Arc::new(Told::default());
     append_and_ask(&partition, Acks::Leader, &told, 0);
     append_and_ask(&partition, Acks::All, &told, 1);
     node.flush();
     assert_eq!(told.settled(), acknowledged(&[0]));
-    partition.register(&registration(1, &[0, 1], &[0]), true).expect("it is registered");
+    lead(&partition, &registration(1, &[0, 1], &[0]));
     assert_eq!(told.settled(), acknowledged(&[0, 1]), "the follower has left the ISR, and one is the minimum");
 }
 
@@ -70,7 +70,7 @@ fn acks_all_waits_for_every_member_of_the_isr_and_acks_1_for_none() {
 fn too_small_an_isr_is_refused_before_the_append() {
     let node = Node::stepped();
     let partition = node.partition("t");
-    partition.register(&registration(1, &[0, 1], &[0]), true).expect("it is registered");
+    lead(&partition, &registration(1, &[0, 1], &[0]));
     partition.configure(partition.log().config(), 2);
     assert!(matches!(append(&partition, Acks::All, 1), Err(PartitionError::NotEnoughReplicas)));
     assert_eq!(partition.offsets().log_end.get(), 0, "nothing was appended");
@@ -90,11 +90,11 @@ fn an_isr_that_shrinks_below_the_minimum_fails_those_who_wait() {
     let node = Node::stepped();
     let partition = node.partition("t");
     partition.configure(partition.log().config(), 2);
-    partition.register(&registration(1, &[0, 1], &[0, 1]), true).expect("it is registered");
+    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
     let told = Arc::new(Told::default());
     append_and_ask(&partition, Acks::All, &told, 0);
     node.flush();
-    partition.register(&registration(1, &[0, 1], &[0]), true).expect("it is registered");
+    lead(&partition, &registration(1, &[0, 1], &[0]));
     assert_eq!(told.settled(), failed(0, &PartitionError::NotEnoughReplicasAfterAppend));
     assert_eq!(partition.offsets().high_watermark.get(), 0, "and nothing is committed");
 }
@@ -118,7 +118,7 @@ fn an_append_of_an_earlier_epoch_is_never_acknowledged_by_a_later_one() {
     let partition = node.partition("t");
     let told = Arc::new(Told::default());
     let accepted = append(&partition, Acks::Leader, 2).expect("it is taken");
-    partition.register(&registration(1, &[0], &[0]), true).expect("it is registered");
+    lead(&partition, &registration(1, &[0], &[0]));
     node.flush();
     partition.when_acked(&accepted, Acks::Leader, Arc::clone(&told) as _, 0);
     assert_eq!(told.settled(), failed(0, &PartitionError::NotLeader));
@@ -214,7 +214,7 @@ fn between_the_high_watermark_and_the_end_there_is_nothing_yet_and_beyond_it_an_
 fn clients_are_held_to_the_epoch_they_know() {
     let node = Node::stepped();
     let partition = node.partition("t");
-    partition.register(&registration(5, &[0], &[0]), true).expect("it is registered");
+    lead(&partition, &registration(5, &[0], &[0]));
     assert_eq!(partition.check_leader(None).ok(), Some(LeaderEpoch::new(5)));
     assert_eq!(partition.check_leader(Some(-1)).ok(), Some(LeaderEpoch::new(5)));
     assert_eq!(partition.check_leader(Some(5)).ok(), Some(LeaderEpoch::new(5)));
@@ -234,13 +234,13 @@ fn a_new_leader_tells_no_latest_offset_before_its_epoch_is_committed() {
     let partition = node.partition("t");
     append(&partition, Acks::Leader, 2).expect("it is taken");
     node.flush();
-    partition.register(&registration(1, &[0, 1], &[0, 1]), true).expect("it is registered");
+    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
     assert!(partition.latest_offsets().is_ok(), "what it found was committed");
     append(&partition, Acks::Leader, 2).expect("it is taken");
     node.flush();
-    partition.register(&registration(2, &[0, 1], &[0, 1]), true).expect("it is registered");
+    lead(&partition, &registration(2, &[0, 1], &[0, 1]));
     assert!(matches!(partition.latest_offsets(), Err(PartitionError::OffsetNotAvailable)));
-    partition.register(&registration(2, &[0, 1], &[0]), true).expect("it is registered");
+    lead(&partition, &registration(2, &[0, 1], &[0]));
     assert!(partition.latest_offsets().is_ok());
 }
 
