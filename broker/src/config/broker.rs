@@ -23,7 +23,7 @@ settings! {
             "lz4 level, 1 to 17.";
         compression_type: String = String "compression.type", Some("producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide,
             "How batches are stored: `producer` keeps what the producer sent.";
-        compression_zstd_level: i32 = Int "compression.zstd.level", Some("3"), Between(-131072, 22), ClusterWide,
+        compression_zstd_level: i32 = Int "compression.zstd.level", Some("3"), Between(-131_072, 22), ClusterWide,
             "zstd level, -131072 to 22.";
         connections_max_idle_ms: i64 = Long "connections.max.idle.ms", Some("600000"), Any, ReadOnly,
             "A connection without requests for so long is closed, ms.";
@@ -85,7 +85,7 @@ settings! {
             "Age at which a new segment begins, hours; `log.roll.ms` goes before it.";
         log_roll_ms: Option<i64> = Long "log.roll.ms", None, Any, ClusterWide,
             "Age at which a new segment begins, ms.";
-        log_segment_bytes: i32 = Int "log.segment.bytes", Some("1073741824"), AtLeast(1048576), ClusterWide,
+        log_segment_bytes: i32 = Int "log.segment.bytes", Some("1073741824"), AtLeast(1_048_576), ClusterWide,
             "Size at which a new segment begins, bytes.";
         log_segment_delete_delay_ms: i64 = Long "log.segment.delete.delay.ms", Some("60000"), AtLeast(0), ClusterWide,
             "A deleted segment's file stays for so long, ms.";

@@ -280,8 +280,13 @@ impl Definition {
             shown: if self.sensitive() { "[hidden]".to_owned() } else { text.to_owned() },
             reason,
         };
-        let value = self.kind.parse(text).ok_or_else(|| refuse(format!("not a {}", self.kind.name())))?;
+        let mut value = self.kind.parse(text).ok_or_else(|| refuse(format!("not a {}", self.kind.name())))?;
         self.valid.check(&value).map_err(refuse)?;
+        if let (Value::List(items), Valid::OneOf(_)) = (&mut value, self.valid) {
+            // A choice made twice is made once.
+            let mut seen = std::collections::HashSet::new();
+            items.retain(|item| seen.insert(item.clone()));
+        }
         Ok(value)
     }
 

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_topics_own_value_goes_first_and_in_its_normal_form() {
-        let own = |name: &str| (name == "cleanup.policy").then_some("compact , delete");
+        let own = |name: &str| (name == "cleanup.policy").then_some("compact , delete, compact");
         let entries = topic_entries(&Layers::default(), own);
         let policy = find(&entries, "cleanup.policy");
         assert_eq!((policy.value.as_deref(), policy.source), (Some("compact,delete"), Source::Topic));

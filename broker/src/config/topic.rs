@@ -18,7 +18,7 @@ settings! {
             "lz4 level, 1 to 17.";
         compression_type: String = String "compression.type", Some("producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide,
             "How batches are stored: `producer` keeps what the producer sent.";
-        compression_zstd_level: i32 = Int "compression.zstd.level", Some("3"), Between(-131072, 22), ClusterWide,
+        compression_zstd_level: i32 = Int "compression.zstd.level", Some("3"), Between(-131_072, 22), ClusterWide,
             "zstd level, -131072 to 22.";
         delete_retention_ms: i64 = Long "delete.retention.ms", Some("86400000"), AtLeast(0), ClusterWide,
             "Tombstones of a compacted topic are kept for so long, ms.";
@@ -46,7 +46,7 @@ settings! {
             "Largest size of a partition before old segments go, bytes; -1 without a limit.";
         retention_ms: i64 = Long "retention.ms", Some("604800000"), AtLeast(-1), ClusterWide,
             "Age at which segments go, ms; -1 without a limit.";
-        segment_bytes: i32 = Int "segment.bytes", Some("1073741824"), AtLeast(1048576), ClusterWide,
+        segment_bytes: i32 = Int "segment.bytes", Some("1073741824"), AtLeast(1_048_576), ClusterWide,
             "Size at which a new segment begins, bytes.";
         segment_ms: i64 = Long "segment.ms", Some("604800000"), AtLeast(1), ClusterWide,
             "Age at which a new segment begins, ms.";
@@ -64,7 +64,7 @@ const INERT: &[Definition] = &[
     inert("leader.replication.throttled.replicas", List, Some(""), ThrottledReplicas, ClusterWide),
     inert("local.retention.bytes", Long, Some("-2"), AtLeast(-2), ClusterWide),
     inert("local.retention.ms", Long, Some("-2"), AtLeast(-2), ClusterWide),
-    inert("max.decompressed.message.bytes", Int, Some("2147483639"), Between(1, 2147483639), ClusterWide),
+    inert("max.decompressed.message.bytes", Int, Some("2147483639"), Between(1, 2_147_483_639), ClusterWide),
     inert("preallocate", Boolean, Some("false"), Any, ClusterWide),
     inert("remote.copy.lag.bytes", Long, Some("-1"), AtLeast(-1), ClusterWide),
     inert("remote.copy.lag.ms", Long, Some("0"), AtLeast(-1), ClusterWide),
