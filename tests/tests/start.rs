@@ -1,5 +1,7 @@
 //! Starting and stopping: what is refused and how, what survives, what HTTP tells.
 
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
 
 use chronik_tests::{Finished, Node, NodeBuilder, chronik};
@@ -104,11 +106,21 @@ fn http_tells_life_readiness_metrics_and_the_log_level() {
     assert_eq!(node.http("GET", "/log-level", "").1, "debug\n");
 }
 
+/// One connection more than the node takes from one address.
+fn turn_one_connection_away(node: &Node) {
+    let mut connections: Vec<TcpStream> =
+        (0..11).map(|_| TcpStream::connect(node.bootstrap()).expect("the port is open")).collect();
+    let last = connections.last_mut().expect("there are eleven");
+    assert_eq!(last.read(&mut [0]).expect("it is closed in order"), 0);
+}
+
 #[test]
 fn every_metric_is_documented_and_every_documented_metric_is_there() {
-    let node = NodeBuilder::default().set("offsets.topic.num.partitions", "2").start();
+    let few = [("offsets.topic.num.partitions", "2"), ("max.connections.per.ip", "10")];
+    let node = few.into_iter().fold(NodeBuilder::default(), |node, (name, value)| node.set(name, value)).start();
     node.feed(&["produce", "measured"], b"a\nb\n").ok();
     node.run(&["consume", "measured", "--group", "g", "--from-beginning", "--max-messages", "1"]).ok();
+    turn_one_connection_away(&node);
     let (status, text) = node.http("GET", "/metrics", "");
     assert_eq!(status, 200);
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));

@@ -32,7 +32,7 @@ pub(super) struct StartArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// The node's id in its cluster (default: 0)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     node_id: Option<String>,
     /// Any setting, Kafka's by their names; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
