@@ -118,6 +118,10 @@ fn segments_and_the_journal_can_be_dumped() {
     let records: i64 = dump["batches"].as_array().unwrap().iter().map(|batch| batch["records"].as_i64().unwrap()).sum();
     assert_eq!(records, 2);
     assert_eq!(dump["batches"][0]["content"][0]["value"], "a");
+    let index = segment.with_extension("index");
+    if index.exists() {
+        chronik(&["dump", "--output", "json", index.to_str().unwrap()], b"").json();
+    }
     let journal = std::fs::read_dir(node.data_dir().join("wal/__commit")).unwrap();
     let journal: Vec<_> = journal.map(|entry| entry.unwrap().path()).collect();
     assert!(!journal.is_empty());

@@ -1,5 +1,6 @@
-//! `chronik dump`: what a segment or a journal file holds, as far as it can be read.
+//! `chronik dump`: what a segment, an index or a journal file holds, as far as it can be read.
 
+mod index;
 mod journal;
 mod segment;
 
@@ -14,7 +15,7 @@ use super::{Failure, Shared};
 
 #[derive(Debug, Args)]
 pub(super) struct DumpArgs {
-    /// A segment (*.log) or a file of the commit journal (in __commit)
+    /// A segment (*.log), its index (*.index) or a file of the commit journal (in __commit)
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Also the records of a segment, not only its batches
@@ -27,8 +28,9 @@ pub(super) fn run(args: &DumpArgs, shared: &Shared) -> Result<(), Failure> {
         let bytes = fs::read(path).map_err(|why| Failure::Failed(format!("read {}: {why}", path.display())))?;
         match path.extension().and_then(OsStr::to_str) {
             Some("log") => segment::dump(Bytes::from(bytes), args.records, shared)?,
+            Some("index") => index::dump(path, shared)?,
             _ if is_journal(path) => journal::dump(&bytes, shared)?,
-            _ => return Err(Failure::Usage(format!("{} is no segment or journal file", path.display()))),
+            _ => return Err(Failure::Usage(format!("{} is no segment, index or journal file", path.display()))),
         }
     }
     Ok(())

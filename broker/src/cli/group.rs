@@ -118,7 +118,8 @@ struct Described {
 
 #[derive(Serialize)]
 struct Member {
-    member: String,
+    #[serde(rename = "member")]
+    id: String,
     client: String,
     host: String,
     assignment: BTreeMap<String, Vec<i32>>,
@@ -145,7 +146,7 @@ async fn describe(args: DescribeArgs, shared: &Shared) -> Result<(), Failure> {
         .members
         .iter()
         .map(|member| Member {
-            member: member.member_id.to_string(),
+            id: member.member_id.to_string(),
             client: member.client_id.to_string(),
             host: member.client_host.to_string(),
             assignment: read_assignment(member.member_assignment.clone()),
@@ -189,7 +190,7 @@ async fn ends_of_existing(
 
 fn holder(members: &[Member], place: &Place) -> Option<String> {
     let holds = |member: &&Member| member.assignment.get(&place.0).is_some_and(|held| held.contains(&place.1));
-    members.iter().find(holds).map(|member| member.member.clone())
+    members.iter().find(holds).map(|member| member.id.clone())
 }
 
 fn people(group: &Described) -> String {
@@ -206,7 +207,7 @@ fn people(group: &Described) -> String {
     });
     let members = group.members.iter().map(|member| {
         let held = member.assignment.iter().map(|(topic, partitions)| format!("{topic}[{}]", list(partitions)));
-        vec![member.member.clone(), member.client.clone(), member.host.clone(), held.collect::<Vec<_>>().join(" ")]
+        vec![member.id.clone(), member.client.clone(), member.host.clone(), held.collect::<Vec<_>>().join(" ")]
     });
     format!(
         "group {}: {}\n\n{}\n{}",

@@ -56,7 +56,7 @@ enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
-    /// Show what a segment or a journal file holds
+    /// Show what a segment, an index or a journal file holds
     Dump(dump::DumpArgs),
     /// Measure throughput and latency
     #[command(subcommand)]

@@ -1,5 +1,6 @@
 //! `chronik topic list|create|describe|config|delete`.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -249,7 +250,7 @@ fn people(topic: &Described) -> String {
     });
     let mut text = format!("topic {} ({})\n", topic.name, topic.id);
     for setting in &topic.settings {
-        text += &format!("  {}={}\n", setting.name, setting.value.as_deref().unwrap_or(""));
+        let _ = writeln!(text, "  {}={}", setting.name, setting.value.as_deref().unwrap_or(""));
     }
     text.push('\n');
     text + &table(&["PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END"], rows)

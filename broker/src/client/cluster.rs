@@ -97,15 +97,14 @@ impl Client {
     /// The connection to a broker by its id.
     pub async fn broker(&self, id: i32) -> Result<Arc<Connection>, ClientError> {
         let known = self.brokers.lock().get(&id).cloned();
-        let address = match known {
-            Some(address) => address,
-            None => {
-                self.metadata(Some(&[])).await?;
-                self.brokers.lock().get(&id).cloned().ok_or_else(|| ClientError::Connect {
-                    address: format!("node {id}"),
-                    why: "no such node in the cluster".to_owned(),
-                })?
-            }
+        let address = if let Some(address) = known {
+            address
+        } else {
+            self.metadata(Some(&[])).await?;
+            self.brokers.lock().get(&id).cloned().ok_or_else(|| ClientError::Connect {
+                address: format!("node {id}"),
+                why: "no such node in the cluster".to_owned(),
+            })?
         };
         self.connection(&address).await
     }

@@ -27,13 +27,13 @@ pub struct NewRecord {
 impl NewRecord {
     /// Bytes it takes in a batch, about.
     pub fn size(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value) + 10).sum();
-        length(&self.key) + length(&self.value) + headers + 20
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value.as_ref()) + 10).sum();
+        length(self.key.as_ref()) + length(self.value.as_ref()) + headers + 20
     }
 }
 
-fn length(bytes: &Option<Bytes>) -> usize {
-    bytes.as_ref().map_or(0, Bytes::len)
+fn length(bytes: Option<&Bytes>) -> usize {
+    bytes.map_or(0, Bytes::len)
 }
 
 /// A record as it was read.

@@ -110,8 +110,7 @@ fn values(size: usize) -> Vec<Bytes> {
     let mut value = |_| {
         let mut bytes = vec![0; size];
         random.fill_bytes(&mut bytes);
-        bytes.iter_mut().for_each(|byte| *byte = b'a' + (*byte & 0x0f));
-        Bytes::from(bytes)
+        bytes.into_iter().map(|byte: u8| b'a' + (byte & 0x0f)).collect()
     };
     (0..VALUES).map(&mut value).collect()
 }

@@ -1,6 +1,7 @@
 //! A file of the commit journal: the rounds that a replay would find in it.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use serde::Serialize;
 
@@ -63,8 +64,9 @@ fn shown(entry: Entry<'_>, paths: &mut HashMap<u64, String>) -> RoundEntry {
 fn people(rounds: &[Round]) -> String {
     let mut out = String::new();
     for round in rounds {
-        out += &format!(
-            "{:>10}  round {}  generation {}  {} bytes  spent before {}:{}{}\n",
+        let _ = writeln!(
+            out,
+            "{:>10}  round {}  generation {}  {} bytes  spent before {}:{}{}",
             round.position,
             round.number,
             round.generation,
@@ -79,7 +81,7 @@ fn people(rounds: &[Round]) -> String {
                 (Some(position), Some(bytes)) => format!(" {bytes} bytes at {position}"),
                 _ => String::new(),
             };
-            out += &format!("            {} {} {path}{place}\n", entry.kind, entry.file);
+            let _ = writeln!(out, "            {} {} {path}{place}", entry.kind, entry.file);
         }
     }
     out

@@ -1,5 +1,7 @@
 //! A segment: record batches, back to back.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -108,8 +110,9 @@ fn text(record: &Record) -> Content {
 fn people(segment: &Segment) -> String {
     let mut out = String::new();
     for batch in &segment.batches {
-        out += &format!(
-            "{:>10}  offsets {}..{}  {} records  {} bytes  epoch {}  {}  producer {}/{}/{}  max time {}{}{}\n",
+        let _ = writeln!(
+            out,
+            "{:>10}  offsets {}..{}  {} records  {} bytes  epoch {}  {}  producer {}/{}/{}  max time {}{}{}",
             batch.position,
             batch.base_offset,
             batch.last_offset,
@@ -126,8 +129,9 @@ fn people(segment: &Segment) -> String {
         );
         for record in &batch.content {
             let shown = |text: &Option<String>| text.as_ref().map_or("null".to_owned(), |text| format!("{text:?}"));
-            out += &format!(
-                "            {} at {}: {} = {}\n",
+            let _ = writeln!(
+                out,
+                "            {} at {}: {} = {}",
                 record.offset,
                 record.timestamp,
                 shown(&record.key),

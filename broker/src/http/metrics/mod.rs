@@ -32,6 +32,7 @@ impl NodeMetrics {
         kafka.register(registry.sub_registry_with_prefix("chronik"));
         registry.register_collector(Box::new(cluster::ClusterCollector::new(broker)));
         registry.register_collector(Box::new(groups::GroupsCollector::new(&gathered_groups)));
+        registry.register_collector(Box::new(storage::LogsCollector::new(&broker.logs)));
         registry.register_collector(Box::new(storage::WalCollector::new(&broker.wal)));
         registry.register_collector(Box::new(storage::RaftCollector::new(raft)));
         registry.register_collector(Box::new(process::ProcessCollector));

@@ -1,15 +1,52 @@
-//! The two WALs: messages and metadata.
+//! The logs, and the two WALs below: messages and metadata.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::write::{counter, gauge, histogram};
+use crate::log::LogStore;
 use crate::raft::RaftNode;
 use crate::raft::stats::COMMIT_BUCKETS_US;
 use crate::wal::{FSYNC_BUCKETS_US, GroupCommitWal};
+
+/// Reads the logs' counters.
+pub(super) struct LogsCollector(Arc<LogStore>);
+
+impl LogsCollector {
+    pub(super) fn new(logs: &Arc<LogStore>) -> Self {
+        Self(logs.clone())
+    }
+}
+
+impl fmt::Debug for LogsCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogsCollector")
+    }
+}
+
+impl Collector for LogsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let logs = self.0.counters();
+        let figures = [
+            ("kafka_server_brokertopicmetrics_messagesin", "Records appended", &logs.records_in),
+            ("kafka_server_brokertopicmetrics_bytesin", "Bytes of batches appended", &logs.bytes_in),
+            ("kafka_server_brokertopicmetrics_bytesout", "Bytes of batches read for fetches", &logs.bytes_out),
+            ("chronik_log_segments_rolled", "Segments begun", &logs.segments_rolled),
+            ("chronik_log_segments_deleted", "Segments removed by retention and DeleteRecords", &logs.segments_deleted),
+            ("chronik_log_compaction_read_bytes", "Bytes read by compaction", &logs.compaction_bytes_read),
+            ("chronik_log_compaction_written_bytes", "Bytes written by compaction", &logs.compaction_bytes_written),
+            ("chronik_log_appends_refused", "Appends taken back because the disk was full", &logs.appends_refused),
+        ];
+        for (name, help, value) in figures {
+            counter(&mut encoder, (name, help), value.load(Ordering::Relaxed) as f64)?;
+        }
+        Ok(())
+    }
+}
 
 /// Reads the message WAL's counters.
 pub(super) struct WalCollector(Arc<GroupCommitWal>);
