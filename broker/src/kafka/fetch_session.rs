@@ -15,7 +15,7 @@ use super::wire::fields::TopicRef;
 use super::wire::{ErrorCode, StrBytes};
 
 /// A session that was idle for so long may be replaced by any other; one that exists for so long, by a larger one.
-const EVICTION_AGE: Duration = Duration::from_secs(120);
+const EVICTION_AGE: Duration = Duration::from_mins(2);
 /// Partitions that all sessions may remember: a bound on memory. Beyond it clients go on without sessions.
 const MAX_PARTITIONS: usize = 250_000;
 /// The epoch of a request that opens a session.

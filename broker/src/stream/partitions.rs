@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{LeadershipListener, Partition, TopicSettings};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
-use crate::log::{LogError, LogStore};
+use crate::log::{LogConfig, LogError, LogStore};
 use crate::metadata::{ConfigResource, Image, PartitionRegistration, Topic, TopicChange};
 use crate::wal::GroupCommitWal;
 
@@ -247,14 +247,7 @@ impl Changes<'_> {
             }
             let partition = match existing {
                 Some(existing) => Arc::clone(existing),
-                None => {
-                    let id = TopicPartition { topic: topic.id, partition: PartitionIndex::new(index as i32) };
-                    let log = self.host.logs.open_or_create(name, id, Arc::clone(&config))?;
-                    let host = self.host;
-                    let partition = Partition::new(id, Arc::clone(name), host.node, log, Arc::clone(&host.wal));
-                    partition.configure(Arc::clone(&config), min_insync);
-                    partition
-                }
+                None => self.open(topic.id, name, index, &config, min_insync)?,
             };
             self.register(&partition, registration)?;
             partitions.push(Some(partition));
@@ -263,6 +256,22 @@ impl Changes<'_> {
         self.replicas.by_id.insert(topic.id, Arc::clone(&replicas));
         self.replicas.by_name.insert(Arc::clone(name), replicas);
         Ok(())
+    }
+
+    /// Opens a replica's log, or makes it.
+    fn open(
+        &self,
+        topic: TopicId,
+        name: &Arc<str>,
+        index: usize,
+        config: &Arc<LogConfig>,
+        min_insync: usize,
+    ) -> Result<Arc<Partition>, LogError> {
+        let id = TopicPartition { topic, partition: PartitionIndex::new(index as i32) };
+        let log = self.host.logs.open_or_create(name, id, Arc::clone(config))?;
+        let partition = Partition::new(id, Arc::clone(name), self.host.node, log, Arc::clone(&self.host.wal));
+        partition.configure(Arc::clone(config), min_insync);
+        Ok(partition)
     }
 
     fn register(&mut self, partition: &Arc<Partition>, registration: &PartitionRegistration) -> Result<(), LogError> {

@@ -160,6 +160,12 @@ pub(crate) fn batch(records: usize) -> Bytes {
     (0..records).fold(empty, |batch, _| batch.record(1000, None, Some(b"value"))).build()
 }
 
+/// A batch of records with these timestamps, ms.
+pub(crate) fn timed_batch(times: &[i64]) -> Bytes {
+    let empty = BatchBuilder::new(Compression::None);
+    times.iter().fold(empty, |batch, time| batch.record(*time, None, Some(b"value"))).build()
+}
+
 /// Notes what it is told.
 #[derive(Default)]
 pub(crate) struct Told {

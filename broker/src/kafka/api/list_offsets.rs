@@ -177,6 +177,106 @@ async fn find(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::testing::TestBroker;
+    use crate::log::Origin;
+    use crate::stream::Acks;
+    use crate::stream::testing::{lead, registration, timed_batch};
+    use crate::wal::Admission;
+
+    /// Topic `t`: partition 0 has records of 1000, 1010, 1020 ms and one of 2000 ms, partition 1 nothing.
+    fn with_data() -> TestBroker {
+        let broker = TestBroker::start();
+        broker.node.create("t", 2);
+        let partition = broker.node.partitions.by_name("t", 0).expect("it was created");
+        for times in [&[1000, 1010, 1020][..], &[2000]] {
+            partition
+                .append(timed_batch(times), Acks::Leader, Origin::Client, Admission::unbounded())
+                .expect("it is taken");
+        }
+        broker.node.flush();
+        broker
+    }
+
+    fn ask(index: i32, timestamp: i64) -> ListOffsetsPartition {
+        message!(ListOffsetsPartition { partition_index: index, current_leader_epoch: -1, timestamp })
+    }
+
+    /// Error code, timestamp, offset and leader epoch of each partition.
+    async fn answers(
+        broker: &TestBroker,
+        version: i16,
+        topic: &str,
+        partitions: Vec<ListOffsetsPartition>,
+    ) -> Vec<(i16, i64, i64, i32)> {
+        let topic = message!(ListOffsetsTopic { name: StrBytes::from(topic), partitions });
+        let request = message!(ListOffsetsRequest { replica_id: -1, topics: vec![topic] });
+        let response = handle(&broker.context::<ListOffsetsRequest>(version), request).await;
+        let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
+        partitions.map(|one| (one.error_code, one.timestamp, one.offset, one.leader_epoch)).collect()
+    }
+
+    #[tokio::test]
+    async fn every_spec_is_answered_as_kafka_does() {
+        let broker = with_data();
+        for (timestamp, found) in [
+            (-1, (0, -1, 4, 0)),
+            (-2, (0, -1, 0, 0)),
+            (-3, (0, 2000, 3, 0)),
+            (-4, (0, -1, 0, 0)),
+            (-5, (0, -1, -1, -1)),
+            (-6, (0, -1, -1, -1)),
+            (1000, (0, 1000, 0, 0)),
+            (1005, (0, 1010, 1, 0)),
+            (1500, (0, 2000, 3, 0)),
+            (5000, (0, -1, -1, -1)),
+            (-42, (ErrorCode::UnsupportedVersion.code(), -1, -1, -1)),
+        ] {
+            assert_eq!(answers(&broker, 11, "t", vec![ask(0, timestamp)]).await, [found], "{timestamp}");
+        }
+        assert_eq!(answers(&broker, 3, "t", vec![ask(0, -1)]).await, [(0, -1, 4, -1)], "no epochs before version 4");
+    }
+
+    #[tokio::test]
+    async fn an_empty_partition_begins_and_ends_at_0() {
+        let broker = with_data();
+        let all = answers(&broker, 11, "t", vec![ask(1, -1)]).await;
+        assert_eq!(all, [(0, -1, 0, 0)]);
+        assert_eq!(answers(&broker, 11, "t", vec![ask(1, -2)]).await, [(0, -1, 0, 0)]);
+        assert_eq!(answers(&broker, 11, "t", vec![ask(1, -3)]).await, [(0, -1, -1, -1)]);
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_is_asked_for_twice_is_answered_once_as_an_error() {
+        let broker = with_data();
+        let found = answers(&broker, 11, "t", vec![ask(0, -1), ask(0, -2), ask(1, -1)]).await;
+        assert_eq!(found, [(ErrorCode::InvalidRequest.code(), -1, -1, -1), (0, -1, 0, 0)]);
+    }
+
+    #[tokio::test]
+    async fn unknown_partitions_and_newer_epochs_are_errors() {
+        let broker = with_data();
+        let unknown = (ErrorCode::UnknownTopicOrPartition.code(), -1, -1, -1);
+        assert_eq!(answers(&broker, 11, "t", vec![ask(9, -1)]).await, [unknown]);
+        assert_eq!(answers(&broker, 11, "u", vec![ask(0, -1)]).await, [unknown]);
+        let newer = message!(ListOffsetsPartition { partition_index: 0, current_leader_epoch: 99, timestamp: -1 });
+        let newer = answers(&broker, 11, "t", vec![newer]).await;
+        assert_eq!(newer, [(ErrorCode::UnknownLeaderEpoch.code(), -1, -1, -1)]);
+    }
+
+    #[tokio::test]
+    async fn what_a_new_leader_does_not_know_yet_has_an_older_name_for_older_clients() {
+        let broker = with_data();
+        let partition = broker.node.partitions.by_name("t", 0).expect("it was created");
+        lead(&partition, &registration(1, &[0, 1], &[0, 1]));
+        partition
+            .append(timed_batch(&[3000]), Acks::Leader, Origin::Client, Admission::unbounded())
+            .expect("it is taken");
+        broker.node.flush();
+        lead(&partition, &registration(2, &[0, 1], &[0, 1]));
+        for (version, error) in [(4, ErrorCode::LeaderNotAvailable), (5, ErrorCode::OffsetNotAvailable)] {
+            assert_eq!(answers(&broker, version, "t", vec![ask(0, -1)]).await, [(error.code(), -1, -1, -1)]);
+        }
+    }
 
     #[test]
     fn special_timestamps_came_one_by_one() {

@@ -41,3 +41,45 @@ fn end_of_epoch(
     let epoch = LeaderEpoch::try_from(asked.leader_epoch).ok();
     Ok(epoch.and_then(|epoch| partition.log().end_offset_for_epoch(epoch)))
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::offset_for_leader_epoch_request::OffsetForLeaderTopic;
+
+    use super::*;
+    use crate::kafka::testing::TestBroker;
+    use crate::kafka::wire::StrBytes;
+    use crate::log::Origin;
+    use crate::stream::Acks;
+    use crate::stream::testing::{batch, lead, registration};
+    use crate::wal::Admission;
+
+    #[tokio::test]
+    async fn the_end_of_the_epoch_at_or_below_the_one_asked_for_is_told() {
+        let broker = TestBroker::start();
+        let partition = broker.node.partition("t");
+        for epoch in [0, 3] {
+            lead(&partition, &registration(epoch, &[0], &[0]));
+            partition.append(batch(5), Acks::Leader, Origin::Client, Admission::unbounded()).expect("it is taken");
+        }
+        let unknown = ErrorCode::UnknownTopicOrPartition.code();
+        for (topic, current, asked, found) in [
+            ("t", -1, 0, (0, 0, 5)),
+            ("t", -1, 2, (0, 0, 5)),
+            ("t", 3, 3, (0, 3, 10)),
+            ("t", -1, 9, (0, -1, -1)),
+            ("t", -1, -1, (0, -1, -1)),
+            ("t", 2, 0, (ErrorCode::FencedLeaderEpoch.code(), -1, -1)),
+            ("t", 99, 0, (ErrorCode::UnknownLeaderEpoch.code(), -1, -1)),
+            ("u", -1, 0, (unknown, -1, -1)),
+        ] {
+            let partition =
+                message!(OffsetForLeaderPartition { partition: 0, current_leader_epoch: current, leader_epoch: asked });
+            let topic = message!(OffsetForLeaderTopic { topic: StrBytes::from(topic), partitions: vec![partition] });
+            let request = message!(OffsetForLeaderEpochRequest { replica_id: -2, topics: vec![topic] });
+            let response = handle(&broker.context::<OffsetForLeaderEpochRequest>(4), request).await;
+            let end = &response.topics[0].partitions[0];
+            assert_eq!((end.error_code, end.leader_epoch, end.end_offset), found, "epoch {asked}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::{PartitionIndex, TopicId, TopicPartition};
+use crate::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use crate::kafka::Broker;
 use crate::kafka::wire::fields::{CurrentLeader, NodeEndpoint, TopicRef};
 use crate::kafka::wire::{ErrorCode, Uuid};
@@ -60,18 +60,17 @@ pub fn current_leader(image: &Image, named: &TopicRef, index: i32, endpoints: &m
     let Some(registration) = topic(image, named).and_then(|topic| registration(topic, index)) else {
         return CurrentLeader { leader_id: -1, leader_epoch: -1 };
     };
-    if let Some(node) = registration.leader.and_then(|leader| image.node(leader)) {
-        if !endpoints.iter().any(|endpoint| endpoint.node_id == node.id.get()) {
-            endpoints.push(NodeEndpoint {
-                node_id: node.id.get(),
-                host: node.host.clone(),
-                port: node.port,
-                rack: node.rack.clone(),
-            });
-        }
+    let leader = registration.leader.and_then(|leader| image.node(leader));
+    if let Some(node) = leader.filter(|node| endpoints.iter().all(|known| known.node_id != node.id.get())) {
+        endpoints.push(NodeEndpoint {
+            node_id: node.id.get(),
+            host: node.host.clone(),
+            port: node.port,
+            rack: node.rack.clone(),
+        });
     }
     CurrentLeader {
-        leader_id: registration.leader.map_or(-1, |leader| leader.get()),
+        leader_id: registration.leader.map_or(-1, NodeId::get),
         leader_epoch: registration.leader_epoch.get(),
     }
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use futures::FutureExt;
 
 use super::*;
-use crate::log::LogConfig;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;
 use crate::metadata::{Command, MetadataPlane};
@@ -175,4 +174,36 @@ async fn whoever_waits_for_an_image_sees_what_it_brought() {
     let index = node.plane.image().index();
     node.partitions.applied(index).await;
     assert!(node.partitions.applied(index + 1).now_or_never().is_none());
+}
+
+/// Ten thousand partitions: the image that brings them, and one that changes a topic among them. Measured, not bounded:
+/// `cargo test --lib ten_thousand -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_partitions_are_brought_up() {
+    let node = Node::running();
+    let start = std::time::Instant::now();
+    for topic in 0..100 {
+        let id = TopicId::from_uuid(uuid::Uuid::from_u128(topic + 1)).expect("it is not nil");
+        let new = crate::metadata::NewTopic {
+            name: format!("t{topic}"),
+            id,
+            assignment: vec![vec![NODE]; 100],
+            configs: vec![],
+        };
+        node.plane.propose(Command::CreateTopic(new)).now_or_never().expect("at once").expect("it is there");
+    }
+    println!("10,000 partitions proposed: {:?}", start.elapsed());
+    for round in ["made", "opened again"] {
+        let (logs, wal) = (Arc::clone(&node.logs), Arc::clone(&node.wal));
+        let partitions = Partitions::new(NODE, broker_epoch(&node.plane), logs, wal, node.settings.clone());
+        let start = std::time::Instant::now();
+        partitions.apply(&node.plane.image()).expect("it can be applied");
+        println!("10,000 partitions {round}: {:?}", start.elapsed());
+        assert_eq!(partitions.all().len(), 10_000);
+    }
+    node.partitions.apply(&node.plane.image()).expect("it can be applied");
+    let start = std::time::Instant::now();
+    node.create("one-more", 1);
+    println!("one more topic: {:?}", start.elapsed());
 }
