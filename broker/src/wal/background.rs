@@ -1,15 +1,19 @@
 //! What happens beside the commit thread: syncing the files that the journal covers, preparing journal files.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::core::Core;
 use super::file::{WalFile, all_folders};
 use super::journal::Position;
 use super::journal::ring::{self, JournalFile};
 use super::queue::Done;
 use super::{IoContext, WalError};
-use crate::io::disk::Disk;
+
+/// Dirty files up to which each is synced itself. Beyond, one sync of the whole file system is quicker (500 files of one
+/// append each: 50 ms instead of 1,000 ms), though it writes what others have left there, too.
+const FILES_SYNCED_SINGLY: usize = 64;
 
 /// Work for the background thread.
 pub(super) enum Job {
@@ -34,14 +38,14 @@ pub(super) struct SyncPass {
 
 impl Job {
     /// Does the work. An error is final: what was to be synced may be lost from the page cache.
-    pub(super) fn run(self, disk: &dyn Disk, root: &Path) -> Result<Outcome, WalError> {
+    pub(super) fn run(self, core: &Core) -> Result<Outcome, WalError> {
         match self {
             Self::Sync(pass) => {
-                pass.sync(disk, root)?;
+                pass.sync(core)?;
                 Ok(Outcome::Synced(pass))
             }
             Self::Prepare(path, bytes) => {
-                let file = ring::prepare(disk, &path, bytes).on("prepare journal file", &path)?;
+                let file = ring::prepare(core.disk.as_ref(), &path, bytes).on("prepare journal file", &path)?;
                 Ok(Outcome::Prepared(file))
             }
         }
@@ -49,7 +53,21 @@ impl Job {
 }
 
 impl SyncPass {
-    fn sync(&self, disk: &dyn Disk, root: &Path) -> Result<(), WalError> {
+    fn sync(&self, core: &Core) -> Result<(), WalError> {
+        if self.files.len() > FILES_SYNCED_SINGLY { self.sync_together(core) } else { self.sync_singly(core) }
+    }
+
+    fn sync_together(&self, core: &Core) -> Result<(), WalError> {
+        let before: Vec<_> = self.files.iter().map(|file| (file, file.writes(), file.named().1)).collect();
+        core.witness.sync_filesystem().on("sync the file system of", &core.root)?;
+        for (file, writes, retirements) in before {
+            file.set_synced(writes);
+            file.set_named(retirements);
+        }
+        Ok(())
+    }
+
+    fn sync_singly(&self, core: &Core) -> Result<(), WalError> {
         let mut unnamed = Vec::new();
         for file in &self.files {
             let (named, retirements) = file.named();
@@ -58,8 +76,8 @@ impl SyncPass {
             }
             file.sync().on("sync", file.path())?;
         }
-        for folder in all_folders(unnamed.iter().map(|(file, _)| file.path()), root) {
-            match disk.sync_dir(folder) {
+        for folder in all_folders(unnamed.iter().map(|(file, _)| file.path()), &core.root) {
+            match core.disk.sync_dir(folder) {
                 // A folder may go once its files are retired, which synced their names too.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let mut here = unnamed.iter().filter(|(file, _)| file.path().starts_with(folder));

@@ -115,6 +115,7 @@ impl Committer {
     }
 
     fn idle(&mut self) -> Result<Progress, WalError> {
+        self.encoder.idle();
         self.start_jobs(false);
         if self.closing.is_none() || self.pass_running || !self.dirty.is_empty() {
             return Ok(Progress::Idle);

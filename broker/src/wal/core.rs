@@ -8,7 +8,7 @@ use super::file::HandleCache;
 use super::queue::{Admissions, Queue};
 use super::stats::Counters;
 use super::{IoContext, WalError, WalOptions};
-use crate::io::disk::Disk;
+use crate::io::disk::{Disk, DiskFile};
 
 /// Shares of the reserve that may be written between two looks at the free space.
 const LOOKS_PER_RESERVE: u64 = 8;
@@ -18,6 +18,8 @@ pub(super) struct Core {
     pub(super) disk: Arc<dyn Disk>,
     /// The folder that holds the journal's and the files' folders.
     pub(super) root: PathBuf,
+    /// A file that is open from the start, through which no error of writing back is missed.
+    pub(super) witness: Arc<dyn DiskFile>,
     pub(super) options: WalOptions,
     pub(super) queue: Queue,
     pub(super) admissions: Admissions,
@@ -28,7 +30,12 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, options: WalOptions) -> Result<Self, WalError> {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        root: PathBuf,
+        witness: Arc<dyn DiskFile>,
+        options: WalOptions,
+    ) -> Result<Self, WalError> {
         let pin_unsynced = options.durability == super::Durability::Fsync;
         let core = Self {
             cache: HandleCache::new(disk.clone(), options.open_files, pin_unsynced),
@@ -39,6 +46,7 @@ impl Core {
             written_since_look: AtomicU64::new(0),
             disk,
             root,
+            witness,
             options,
         };
         core.look()?;

@@ -15,7 +15,7 @@ use super::file::WalFile;
 use super::journal::ring::Ring;
 use super::queue::Operation;
 use super::{IoContext, OnFatal, WalError, WalOptions, recovery};
-use crate::io::disk::Disk;
+use crate::io::disk::{Disk, OpenMode};
 
 /// Recovers, and opens the journal for what comes.
 pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: WalOptions) -> Result<(Arc<Core>, Committer), WalError> {
@@ -24,7 +24,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: WalOptions) -> Resu
     let (file_bytes, files) = (options.journal_file_bytes, options.journal_files.max(1));
     let ring = Ring::open(disk.as_ref(), dir.to_owned(), file_bytes, files, recovered.found);
     let ring = ring.on("make a journal file in", dir)?;
-    let core = Arc::new(Core::new(disk, root, options)?);
+    let witness = disk.open(ring.path(), OpenMode::Read).on("open", ring.path())?;
+    let core = Arc::new(Core::new(disk, root, witness, options)?);
     let mut committer = Committer::new(core.clone(), ring, recovered.last_id);
     if recovered.had_rounds {
         committer.begin()?;
@@ -106,7 +107,7 @@ fn commit(shared: &Shared, mut committer: Committer, jobs: &Sender<Job>) {
 
 fn work_off(shared: &Shared, work: &Receiver<Job>) {
     for job in work {
-        match job.run(shared.core.disk.as_ref(), &shared.core.root) {
+        match job.run(&shared.core) {
             Ok(outcome) => shared.core.queue.push(Operation::Finished(outcome)),
             Err(error) => return shared.fail(&error),
         }
@@ -141,7 +142,7 @@ impl Stepper {
     /// Runs the next background job; whether there was one. An error is final.
     pub fn run_job(&mut self) -> Result<bool, WalError> {
         let Some(job) = self.jobs.pop_front() else { return Ok(false) };
-        let outcome = job.run(self.core.disk.as_ref(), &self.core.root)?;
+        let outcome = job.run(&self.core)?;
         self.core.queue.push(Operation::Finished(outcome));
         Ok(true)
     }

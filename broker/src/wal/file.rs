@@ -154,9 +154,19 @@ impl WalFile {
             None => self.handle()?,
         };
         handle.sync_data()?;
+        self.set_synced(writes);
+        Ok(())
+    }
+
+    /// Writes done so far, for `set_synced`.
+    pub(super) fn writes(&self) -> u64 {
+        self.shared.lock().writes
+    }
+
+    /// The first so many writes are durable.
+    pub(super) fn set_synced(&self, writes: u64) {
         let mut shared = self.shared.lock();
         shared.synced = shared.synced.max(writes);
-        Ok(())
     }
 
     /// Whether the names that lead to it are durable; and its number of retirements, for `set_named`.

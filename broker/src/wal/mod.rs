@@ -4,7 +4,7 @@
 //! and then vanishes from the end only.
 //!
 //! An append is written to its file through the page cache, and to the commit journal with all others of its round:
-//! one vectored write and one fsync for everyone. Read on in this order: `queue` (what callers ask), `committer` (a
+//! one write, past the page cache, and one fsync for everyone. Read on in this order: `queue` (what callers ask), `committer` (a
 //! round from taking to telling), `round` (its appends by file), `journal` (the format) and `journal::ring` (its
 //! files), `background` (syncing what the journal covers), `recovery` (replay), `driver` (the threads).
 

@@ -58,13 +58,13 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
             // Its preparation was cut short.
             disk.remove_file(&path).on("remove", &path)?;
         } else {
-            found.push(JournalFile { path, handle, capacity, generation });
+            found.push((path, capacity, generation));
         }
     }
     survey.check_unbroken()?;
     // Whoever made these folders and files may have been killed before their names were durable. A round is only ever
     // written where they are.
-    if found.iter().any(|file| file.generation == 0) || survey.generations.is_empty() {
+    if found.iter().any(|(_, _, generation)| *generation == 0) || survey.generations.is_empty() {
         for folder in dir.ancestors().take(4) {
             disk.sync_dir(folder).on("sync folder", folder)?;
         }
@@ -77,10 +77,15 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
     if !survey.clean {
         survey.replay(disk, root, open_files)?;
     }
+    let files = found.into_iter().map(|(path, capacity, generation)| {
+        let handle = disk.open(&path, OpenMode::Direct).on("open", &path)?;
+        Ok(JournalFile { path, handle, capacity, generation })
+    });
+    let files = files.collect::<Result<Vec<_>, WalError>>()?;
     let next_round = survey.generations.values().map(|generation| generation.last_round).max().unwrap_or(0) + 1;
     let next_generation = survey.generations.keys().max().unwrap_or(&0) + 1;
     Ok(Recovered {
-        found: Found { files: found, next_generation, next_round, next_file },
+        found: Found { files, next_generation, next_round, next_file },
         last_id: survey.last_id,
         had_rounds: !survey.generations.is_empty(),
     })
@@ -95,7 +100,7 @@ fn journal_files(disk: &dyn Disk, dir: &Path) -> Result<(OpenFiles, u64), WalErr
     for entry in disk.list(dir).on("list", dir)? {
         if let Some(number) = file_number(&entry.name) {
             let path = dir.join(&entry.name);
-            let handle = disk.open(&path, OpenMode::Write).on("open", &path)?;
+            let handle = disk.open(&path, OpenMode::Read).on("open", &path)?;
             files.push((path, handle));
             next = next.max(number + 1);
         }

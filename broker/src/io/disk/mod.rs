@@ -1,11 +1,16 @@
 //! Files and folders behind a trait, so that the WAL and the logs run on a simulated disk in tests.
 
+pub mod aligned;
 pub mod real;
 pub mod sim;
 
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+
+/// What positions, lengths and memory addresses of direct reads and writes are multiples of: a page, and the largest
+/// sector of today's disks.
+pub const BLOCK_BYTES: u64 = 4096;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +23,11 @@ pub enum OpenMode {
     Create,
     /// Read and write; it must not exist.
     CreateNew,
+    /// It must exist; read and write past the page cache (`O_DIRECT`), so that what is written goes to the disk as it
+    /// is, not with the rest of the cache's unit of up to 1 MiB. Positions, lengths and the parts' addresses and
+    /// lengths are multiples of [`BLOCK_BYTES`]. Durable after a sync, as ever. What the page cache holds of the file
+    /// is dropped. Where the file system can't do it, the page cache is used.
+    Direct,
 }
 
 /// One entry of a folder.
@@ -74,6 +84,9 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, length: u64) -> io::Result<()>;
     /// Makes the contents durable (fdatasync).
     fn sync_data(&self) -> io::Result<()>;
+    /// Like [`Disk::sync_filesystem`], for the file system that holds this file. Fails when anything that was written to
+    /// it since this file was opened could not be written back, whoever else was told of that.
+    fn sync_filesystem(&self) -> io::Result<()>;
     /// Makes the contents and the metadata durable (fsync).
     fn sync_all(&self) -> io::Result<()>;
 

@@ -2,14 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock, statvfs, syncfs};
+use rustix::fs::{Advice, FlockOperation, OFlags, fadvise, flock, statvfs, syncfs};
 use smallvec::SmallVec;
 
-use super::{DirEntry, Disk, DiskFile, OpenMode};
+use super::aligned::AlignedBuffer;
+use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, OpenMode};
 
 /// Parts that one `pwritev` takes at most (`IOV_MAX` on Linux).
 const MAX_PARTS: usize = 1024;
@@ -33,6 +34,7 @@ impl Disk for RealDisk {
             OpenMode::CreateNew => {
                 options.write(true).create_new(true);
             }
+            OpenMode::Direct => return Ok(Arc::new(RealFile(open_direct(path)?))),
         }
         Ok(Arc::new(RealFile(options.open(path)?)))
     }
@@ -95,6 +97,30 @@ fn or_here(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
+/// Opens past the page cache; through it where the file system can't do otherwise.
+fn open_direct(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let cached = options.open(path)?;
+    // Every direct write would have to find and drop its part.
+    fadvise(&cached, 0, None, Advice::DontNeed)?;
+    let direct = options.custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path);
+    match direct.and_then(|file| reads_block(&file).map(|()| file)) {
+        // Some say so when it is opened, others (with larger sectors, or through FUSE) when it is used.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            tracing::info!(path = %path.display(), "no direct I/O here: writing through the page cache");
+            Ok(cached)
+        }
+        opened => opened,
+    }
+}
+
+fn reads_block(file: &File) -> io::Result<()> {
+    let mut memory = AlignedBuffer::default();
+    let block = memory.gather(std::iter::once([0; BLOCK_BYTES as usize].as_slice()));
+    file.read_at(block, 0).map(|_| ())
+}
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {
@@ -142,6 +168,10 @@ impl DiskFile for RealFile {
         self.0.sync_data()
     }
 
+    fn sync_filesystem(&self) -> io::Result<()> {
+        Ok(syncfs(&self.0)?)
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         self.0.sync_all()
     }
@@ -165,6 +195,23 @@ mod tests {
         assert_eq!(file.len().expect("length"), expected.len() as u64);
         let end = file.read_exact_at(&mut [0; 8], expected.len() as u64 - 4).expect_err("beyond the end");
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_direct_file_takes_whole_blocks_and_reads_them_back_through_the_cache_too() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("f");
+        let missing = RealDisk.open(&path, OpenMode::Direct).err().expect("it must exist");
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let cached = RealDisk.open(&path, OpenMode::CreateNew).expect("made");
+        cached.write_all_at(&[IoSlice::new(&[1; 12288])], 0).and_then(|()| cached.sync_all()).expect("written");
+        let direct = RealDisk.open(&path, OpenMode::Direct).expect("opened");
+        let mut memory = AlignedBuffer::default();
+        let block = memory.gather(std::iter::once([2; 4000].as_slice()));
+        direct.write_all_at(&[IoSlice::new(block)], 4096).and_then(|()| direct.sync_data()).expect("written");
+        let mut read = vec![9; 12288];
+        cached.read_exact_at(&mut read, 0).expect("read");
+        assert_eq!(read, [vec![1; 4096], vec![2; 4000], vec![0; 96], vec![1; 4096]].concat());
     }
 
     #[test]

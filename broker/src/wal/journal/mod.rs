@@ -1,7 +1,7 @@
 //! The commit journal's format: how a round is encoded, and how a file's rounds are read back.
 //!
-//! A journal file holds rounds back to back, each starting at a multiple of [`ALIGNMENT`], so that no page that holds
-//! an acknowledged round is ever written again:
+//! A journal file holds rounds back to back, each padded with zeros to a multiple of [`ALIGNMENT`], so that no block that
+//! holds an acknowledged round is ever written again, and that a round can be written past the page cache:
 //!
 //! ```text
 //!  0  crc32c of all that follows          u32   (all numbers little endian)
@@ -23,10 +23,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crc_fast::{CrcAlgorithm, Digest};
+use crc_fast::CrcAlgorithm;
 
-/// Where rounds may start, in bytes: a page, and a physical sector of today's disks.
-pub const ALIGNMENT: u64 = 4096;
+use crate::io::disk::BLOCK_BYTES;
+use crate::io::disk::aligned::AlignedBuffer;
+
+/// Where rounds may start, in bytes.
+pub const ALIGNMENT: u64 = BLOCK_BYTES;
 
 /// Bytes before a round's entries.
 pub const HEADER_BYTES: usize = 48;
@@ -246,10 +249,14 @@ fn checksum(bytes: &[u8]) -> u32 {
     crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
-/// A round in the making: header and entry table in one reused buffer; the data stays where it is.
+/// Bytes of memory that an idle encoder keeps.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// A round in the making: header and entry table; at the end the whole of it, gathered to be written with one call.
 #[derive(Debug)]
 pub(super) struct Encoder {
     head: Vec<u8>,
+    whole: AlignedBuffer,
 }
 
 /// What a round's header says beside its lengths.
@@ -263,12 +270,17 @@ pub(super) struct Stamp {
 
 impl Encoder {
     pub(super) fn new() -> Self {
-        Self { head: vec![0; HEADER_BYTES] }
+        Self { head: vec![0; HEADER_BYTES], whole: AlignedBuffer::default() }
     }
 
     /// Forgets the entries.
     pub(super) fn clear(&mut self) {
         self.head.truncate(HEADER_BYTES);
+    }
+
+    /// Frees the memory that a large round took.
+    pub(super) fn idle(&mut self) {
+        self.whole.free_above(KEPT_BYTES);
     }
 
     fn entry(&mut self, kind: u8, file: FileId) {
@@ -300,8 +312,8 @@ impl Encoder {
         self.entry(RETIRED, file);
     }
 
-    /// Completes the header over the entries so far and their `data`; gives header and table.
-    pub(super) fn finish<'a>(&mut self, stamp: Stamp, data: impl Iterator<Item = &'a [u8]> + Clone) -> &[u8] {
+    /// The round with the entries so far and their `data`, padded to whole blocks at an aligned address.
+    pub(super) fn finish<'a>(&'a mut self, stamp: Stamp, data: impl Iterator<Item = &'a [u8]> + Clone) -> &'a [u8] {
         let table = self.head.len() - HEADER_BYTES;
         let body = table + data.clone().map(<[u8]>::len).sum::<usize>();
         let body = u32::try_from(body).expect("a round fits in a journal file, because its budget is half of one");
@@ -313,13 +325,10 @@ impl Encoder {
         header[32..40].copy_from_slice(&stamp.spent.byte.to_le_bytes());
         header[40..44].copy_from_slice(&(table as u32).to_le_bytes());
         header[44..48].copy_from_slice(&(u32::from(stamp.clean) * FLAG_CLEAN).to_le_bytes());
-        let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        digest.update(&self.head[4..]);
-        for part in data {
-            digest.update(part);
-        }
-        self.head[..4].copy_from_slice(&(digest.finalize() as u32).to_le_bytes());
-        &self.head
+        let whole = self.whole.gather(std::iter::once(self.head.as_slice()).chain(data));
+        let crc = checksum(&whole[4..HEADER_BYTES + body as usize]);
+        whole[..4].copy_from_slice(&crc.to_le_bytes());
+        whole
     }
 }
 
@@ -339,10 +348,7 @@ mod tests {
         encoder.appended(FileId(7), 100, data.len() as u64);
         encoder.synced(FileId(8), 5, 1 << 20);
         encoder.retired(FileId(9));
-        let mut bytes = encoder.finish(stamp(generation, number), [data].into_iter()).to_vec();
-        bytes.extend_from_slice(data);
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT as usize), 0);
-        bytes
+        encoder.finish(stamp(generation, number), [data].into_iter()).to_vec()
     }
 
     #[test]
@@ -363,6 +369,23 @@ mod tests {
                 Entry::Retired { file: FileId(9) },
             ]
         );
+    }
+
+    #[test]
+    fn rounds_start_at_block_boundaries_and_a_torn_block_ends_the_replay() {
+        let written = [sample(2, 1, b"one block"), sample(2, 2, &[1; 9000]), sample(2, 3, b""), sample(2, 4, b"last")];
+        let bytes = written.concat();
+        let starts: Vec<u64> = read(&bytes).map(|round| round.position.byte / ALIGNMENT).collect();
+        assert_eq!((starts.as_slice(), bytes.len() as u64 / ALIGNMENT), ([0, 1, 4, 5].as_slice(), 6));
+        for block in 0..6 {
+            for part in [0..512, 0..4096] {
+                // The recycled file's old bytes are there where the new ones did not arrive.
+                let mut torn = bytes.clone();
+                torn[block * 4096..][part].fill(0xa5);
+                let whole = starts.iter().filter(|start| **start <= block as u64).count() - 1;
+                assert_eq!(read(&torn).count(), whole, "block {block}");
+            }
+        }
     }
 
     #[test]

@@ -8,8 +8,6 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::{ALIGNMENT, Encoder, HEADER_BYTES, PATH_BYTES_MAX, Position, Stamp};
 use crate::io::disk::{Disk, DiskFile, OpenMode};
 
@@ -25,12 +23,11 @@ const ROUND_OVERHEAD: u64 = 2 * ALIGNMENT;
 /// The smallest journal file.
 pub(crate) const FILE_BYTES_MIN: u64 = 8 * ALIGNMENT;
 
-const ZEROS: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
 const ZERO_CHUNK: usize = 1 << 20;
 
 const _: () = assert!(HEADER_BYTES + PATH_BYTES_MAX + 64 <= ROUND_OVERHEAD as usize);
 
-/// One journal file, zero-filled to its capacity.
+/// One journal file, zero-filled to its capacity, opened for direct writes.
 pub(crate) struct JournalFile {
     pub(crate) path: PathBuf,
     pub(crate) handle: Arc<dyn DiskFile>,
@@ -68,6 +65,7 @@ pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Op
     }
     handle.sync_all()?;
     disk.sync_dir(path.parent().expect("a journal file has a folder, because its path was joined to one"))?;
+    let handle = disk.open(path, OpenMode::Direct)?;
     Ok(Some(JournalFile { path: path.to_owned(), handle, capacity: bytes, generation: 0 }))
 }
 
@@ -192,7 +190,8 @@ impl Ring {
         true
     }
 
-    /// Writes a round and syncs it; when it fails, nothing of it may be acknowledged.
+    /// Writes a round and syncs it; gives the bytes it takes, padding included. When it fails, nothing of it may be
+    /// acknowledged.
     pub(crate) fn commit(
         &mut self,
         encoder: &mut Encoder,
@@ -206,20 +205,15 @@ impl Ring {
             spent: if clean { self.end() } else { self.spent },
             clean,
         };
-        let head = encoder.finish(stamp, data.iter().copied());
-        let bytes = (head.len() + data.iter().map(|part| part.len()).sum::<usize>()) as u64;
-        let padded = bytes.next_multiple_of(ALIGNMENT);
-        assert!(padded <= self.remaining(), "a round of {bytes} bytes keeps to its budget");
-        let mut parts: SmallVec<[IoSlice<'_>; 64]> = SmallVec::with_capacity(data.len() + 2);
-        parts.push(IoSlice::new(head));
-        parts.extend(data.iter().map(|part| IoSlice::new(part)));
-        parts.push(IoSlice::new(&ZEROS[..(padded - bytes) as usize]));
-        self.current.handle.write_all_at(&parts, self.position)?;
+        let round = encoder.finish(stamp, data.iter().copied());
+        let bytes = round.len() as u64;
+        assert!(bytes <= self.remaining(), "a round of {bytes} bytes keeps to its budget");
+        self.current.handle.write_all_at(&[IoSlice::new(round)], self.position)?;
         sync(self.current.handle.as_ref())?;
-        self.position += padded;
+        self.position += bytes;
         self.next_round += 1;
         self.spent_durable = stamp.spent;
-        Ok(padded)
+        Ok(bytes)
     }
 
     /// Whether so much is unspent that a pass over the files is due.

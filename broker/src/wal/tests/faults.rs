@@ -216,6 +216,25 @@ fn durability_os_waits_for_no_sync_and_syncs_on_demand() {
 }
 
 #[test]
+fn many_dirty_files_are_synced_by_one_sync_of_the_file_system() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { open_files: 1000, ..options() });
+    for n in 0..100 {
+        let file = f.wal.file(PathBuf::from(format!("/data/wal/topic/{n}/0.log")), Weak::<Probe>::new());
+        append(&f.wal, &file, 0, b"data", 1);
+    }
+    f.stepper.run().expect("committed");
+    disk.fail(Operation::Sync, ".log", 1, EIO);
+    f.stepper.sync_all().expect("none is synced itself");
+    let after = disk.crash(1);
+    after.remove_dir_all(Path::new(DIR)).expect("the journal is not needed");
+    for n in 0..100 {
+        let path = PathBuf::from(format!("/data/wal/topic/{n}/0.log"));
+        assert_eq!(contents(&after, &path).as_deref(), Some(b"data".as_slice()), "{n}");
+    }
+}
+
+#[test]
 fn at_most_so_many_files_are_kept_open() {
     let disk = SimDisk::new();
     let mut f = Fixture::open(&disk, WalOptions { open_files: 4, ..options() });

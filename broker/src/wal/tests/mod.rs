@@ -1,6 +1,7 @@
 //! The WAL on simulated and real disks.
 
 mod crash;
+mod direct;
 mod faults;
 mod threads;
 

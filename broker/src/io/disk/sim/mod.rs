@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 
 use self::file::FileData;
 use self::names::{Inode, Names, Node};
-use super::{DirEntry, Disk, DiskFile, OpenMode};
+use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, OpenMode};
 
 /// Bytes that the disk writes at once or not at all.
 pub const SECTOR: usize = 512;
@@ -227,12 +227,13 @@ impl Disk for SimDisk {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some((_, Node::Dir)), _) => return Err(io::ErrorKind::IsADirectory.into()),
             (Some((inode, Node::File)), _) => inode,
-            (None, OpenMode::Read | OpenMode::Write) => return Err(io::ErrorKind::NotFound.into()),
+            (None, OpenMode::Read | OpenMode::Write | OpenMode::Direct) => return Err(io::ErrorKind::NotFound.into()),
             (None, OpenMode::Create | OpenMode::CreateNew) => {
                 self.change(Operation::Create, path, |state| state.make_file(path))?
             }
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, path: path.to_owned() }))
+        let direct = mode == OpenMode::Direct;
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, path: path.to_owned(), direct }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -326,9 +327,21 @@ struct SimFile {
     disk: SimDisk,
     inode: Inode,
     path: PathBuf,
+    direct: bool,
 }
 
 impl SimFile {
+    /// What a direct file asks of its callers, and a real disk would answer with EINVAL.
+    fn check_alignment(&self, memory: &[u8], position: u64) {
+        let aligned = [position, memory.len() as u64, memory.as_ptr().addr() as u64].map(|n| n % BLOCK_BYTES) == [0; 3];
+        assert!(
+            aligned || !self.direct,
+            "{} bytes at {position} of {} keep to whole blocks, in memory too",
+            memory.len(),
+            self.path.display()
+        );
+    }
+
     fn change<T>(&self, operation: Operation, body: impl FnOnce(&mut State, Inode) -> io::Result<T>) -> io::Result<T> {
         self.disk.change(operation, &self.path, |state| body(state, self.inode))
     }
@@ -369,10 +382,14 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.check_alignment(buffer, position);
         self.disk.look(|state| Ok(state.files[&self.inode].read(buffer, position)))
     }
 
     fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        for part in parts {
+            self.check_alignment(part, position);
+        }
         self.change(Operation::Write, |state, inode| state.write(inode, parts, position))
     }
 
@@ -394,6 +411,10 @@ impl DiskFile for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.sync_all()
+    }
+
+    fn sync_filesystem(&self) -> io::Result<()> {
+        self.disk.sync_filesystem(&self.path)
     }
 
     fn sync_all(&self) -> io::Result<()> {
