@@ -1,11 +1,12 @@
 //! librdkafka as the client: producing, groups, administration.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chronik_tests::clients::{PATIENCE, admin, consumer, create_topic, producer, receive};
 use chronik_tests::{Node, NodeBuilder};
 use rdkafka::admin::{AdminOptions, NewPartitions, ResourceSpecifier};
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::producer::FutureRecord;
 
 fn quick_groups() -> Node {
@@ -45,37 +46,39 @@ async fn a_group_shares_partitions_and_hands_them_over() {
     let (first, second) = (consumer(&node, "team"), consumer(&node, "team"));
     first.subscribe(&["shared"]).unwrap();
     second.subscribe(&["shared"]).unwrap();
-    let both_have_two = async {
-        loop {
-            // Polling drives the rebalance.
-            tokio::select! {
-                _ = first.recv() => {}
-                _ = second.recv() => {}
-                () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
-            }
-            let counts = [&first, &second].map(|member| member.assignment().map_or(0, |it| it.count()));
-            if counts == [2, 2] {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, both_have_two).await.expect("the partitions are shared");
+    until_assigned(&[&first, &second], 2).await;
     send(&node, "shared", "none", 200).await;
     let (a, b) = tokio::join!(count_until_idle(&first), count_until_idle(&second));
     assert_eq!(a + b, 200);
     first.commit_consumer_state(CommitMode::Sync).unwrap();
     second.commit_consumer_state(CommitMode::Sync).unwrap();
     drop(first);
+    until_assigned(&[&second], 4).await;
     send(&node, "shared", "none", 100).await;
     let rest = receive(&second, 100).await;
     let partitions: BTreeSet<i32> = rest.iter().map(|(partition, _, _)| *partition).collect();
     assert!(partitions.len() > 2, "the one that is left has all partitions");
 }
 
+/// Waits until each member has so many partitions; no records must be there yet.
+async fn until_assigned(members: &[&StreamConsumer], count: usize) {
+    let assigned = async {
+        while members.iter().any(|member| member.assignment().map_or(0, |it| it.count()) != count) {
+            // Polling drives the rebalance.
+            let polls = members.iter().map(|member| Box::pin(member.recv()));
+            let poll = futures::future::select_all(polls);
+            if let Ok((received, _, _)) = tokio::time::timeout(Duration::from_millis(50), poll).await {
+                received.expect("no fatal error");
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, assigned).await.expect("the partitions are assigned");
+}
+
 /// Counts records until none comes for a second.
-async fn count_until_idle(consumer: &rdkafka::consumer::StreamConsumer) -> usize {
+async fn count_until_idle(consumer: &StreamConsumer) -> usize {
     let mut count = 0;
-    while tokio::time::timeout(std::time::Duration::from_secs(1), consumer.recv()).await.is_ok() {
+    while tokio::time::timeout(Duration::from_secs(1), consumer.recv()).await.is_ok() {
         count += 1;
     }
     count
