@@ -179,8 +179,8 @@ impl Node {
         metrics.set(gathered).unwrap_or_else(|_| unreachable!("metrics are set once, because a node starts once"));
         let mut front = Tasks::new();
         front.spawn("serve Kafka clients", |stop| async move {
-            kafka.serve(broker, limits, kafka_metrics, stop).await;
-            Ok(())
+            let served = kafka.serve(broker, limits, kafka_metrics, stop).await;
+            served.map_err(|why| format!("start the threads for connections: {why}"))
         });
         readiness.enter(Phase::Ready);
         Ok(Self {

@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::end::End;
 use super::limits::{Admissions, Limits, Rejected, RequestMemory};
 use super::metrics::{Metrics, Reason};
+use super::reactors::Reactors;
 use super::service::Service;
 use super::shared::{Shared, Stop};
 
@@ -42,9 +43,19 @@ impl Listener {
     /// Serves until `stop`: then no connection is accepted and no request is started any more, and those under way are
     /// finished, within `Limits::shutdown_grace`.
     ///
+    /// # Errors
+    /// The threads for connections can't be started.
+    ///
     /// # Panics
     /// When a connection's task panics: that is a defect, and takes the process down.
-    pub async fn serve<S: Service>(self, service: S, limits: Limits, metrics: Arc<Metrics>, stop: CancellationToken) {
+    pub async fn serve<S: Service>(
+        self,
+        service: S,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let reactors = Reactors::start()?;
         let admissions = Admissions::new(&limits);
         let memory = RequestMemory::new(&limits);
         let shared = Arc::new(Shared { service, limits, memory, metrics, stop: Stop::default() });
@@ -52,7 +63,7 @@ impl Listener {
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => accept(&shared, &admissions, &mut connections, stream, peer),
+                    Ok((stream, peer)) => accept(&shared, &admissions, &reactors, &mut connections, stream, peer),
                     Err(error) => {
                         tracing::warn!(%error, "a connection can't be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -71,13 +82,16 @@ impl Listener {
         };
         if tokio::time::timeout(shared.limits.shutdown_grace, finished).await.is_err() {
             tracing::warn!("requests were still under way when the grace for stopping ended");
+            connections.shutdown().await;
         }
+        Ok(())
     }
 }
 
 fn accept<S: Service>(
     shared: &Arc<Shared<S>>,
     admissions: &Arc<Admissions>,
+    reactors: &Reactors,
     connections: &mut JoinSet<()>,
     stream: TcpStream,
     peer: SocketAddr,
@@ -98,17 +112,29 @@ fn accept<S: Service>(
     shared.metrics.accepted.inc();
     shared.metrics.connections.inc();
     let shared = Arc::clone(shared);
-    connections.spawn(async move {
-        let metrics = Arc::clone(&shared.metrics);
-        let (end, unfinished) = Connection::new(shared, stream, peer).serve().await;
-        drop(ticket);
-        metrics.connections.dec();
-        metrics.ended(end.reason());
-        log(&end, peer);
-        if let Some(unfinished) = unfinished {
-            unfinished.await;
-        }
-    });
+    let (reactor, tenancy) = reactors.least_busy();
+    connections.spawn_on(
+        async move {
+            let metrics = Arc::clone(&shared.metrics);
+            let (end, unfinished) = match adopt(stream) {
+                Ok(stream) => Connection::new(shared, stream, peer).serve().await,
+                Err(error) => (End::Network(error), None),
+            };
+            drop((ticket, tenancy));
+            metrics.connections.dec();
+            metrics.ended(end.reason());
+            log(&end, peer);
+            if let Some(unfinished) = unfinished {
+                unfinished.await;
+            }
+        },
+        reactor,
+    );
+}
+
+/// Moves a socket from the runtime that accepted it to the one that calls this.
+fn adopt(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 /// What a client did wrong is worth a line; how connections usually end is not.

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 mod output;
+mod reactors;
 pub mod service;
 mod shared;
 #[cfg(test)]

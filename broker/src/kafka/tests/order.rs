@@ -88,7 +88,7 @@ async fn a_request_with_effects_runs_to_its_end_without_its_client() {
     server.open(0).await;
     server.toy.settle("join");
     server.stop.cancel();
-    server.task.await.unwrap();
+    server.task.await.unwrap().unwrap();
     assert_eq!(server.toy.events(), ["+join"], "never dropped");
 }
 
@@ -120,6 +120,6 @@ async fn stopping_finishes_what_is_under_way_and_starts_nothing() {
     server.toy.settle("a");
     assert_eq!(client.response().await, (1, b"a".to_vec()));
     client.closed().await;
-    server.task.await.unwrap();
+    server.task.await.unwrap().unwrap();
     assert!(!server.toy.events().contains(&"+late".to_owned()));
 }

@@ -157,7 +157,7 @@ pub(super) struct Server {
     pub(super) addr: SocketAddr,
     pub(super) stop: CancellationToken,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) task: JoinHandle<()>,
+    pub(super) task: JoinHandle<std::io::Result<()>>,
 }
 
 impl Server {
