@@ -213,6 +213,7 @@ impl Node {
     /// The way back: clients first, the mark of a clean stop last.
     async fn stop(self) -> Result<(), ServerError> {
         self.readiness.enter(Phase::Stopping);
+        self.groups.release();
         self.front.stop().await;
         self.groups.stop().await;
         self.back.stop().await;

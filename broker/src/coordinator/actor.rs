@@ -15,7 +15,7 @@ use super::group::Now;
 use super::options::GroupOptions;
 use super::shard::{Request, Shard};
 use super::write::{AfterWrite, Write, WriteFailure};
-use crate::ids::Offset;
+use crate::ids::{LeaderEpoch, Offset};
 use crate::io::clock::Clock;
 use crate::kafka::wire::ErrorCode;
 use crate::log::{AppendError, Origin};
@@ -48,13 +48,16 @@ pub(super) struct ShardHandle {
 }
 
 impl ShardHandle {
-    /// Asks and waits for the answer.
-    pub(super) async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ErrorCode> {
-        if !self.loaded.load(Ordering::Acquire) {
+    /// Asks and waits for the answer. The handle is given up for the wait: a member that waits for others must not keep
+    /// the task of a former leadership alive.
+    pub(super) async fn ask<T>(self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ErrorCode> {
+        let Self { requests, loaded } = self;
+        if !loaded.load(Ordering::Acquire) {
             return Err(ErrorCode::CoordinatorLoadInProgress);
         }
         let (reply, answer) = oneshot::channel();
-        self.requests.send(request(reply)).await.map_err(|_| ErrorCode::NotCoordinator)?;
+        requests.send(request(reply)).await.map_err(|_| ErrorCode::NotCoordinator)?;
+        drop(requests);
         answer.await.map_err(|_| ErrorCode::NotCoordinator)
     }
 
@@ -67,6 +70,8 @@ impl ShardHandle {
 /// What a partition's task works with.
 pub(super) struct Actor {
     pub(super) partition: Arc<Partition>,
+    /// The leadership that it serves: it writes in no other.
+    pub(super) epoch: LeaderEpoch,
     pub(super) options: Arc<GroupOptions>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metadata: Arc<dyn MetadataPlane>,
@@ -199,7 +204,7 @@ impl Actor {
         after: Vec<AfterWrite>,
     ) -> (Result<(), WriteFailure>, Vec<AfterWrite>) {
         let Some(batch) = batch else { return (Ok(()), after) };
-        let outcome = self.partition.append_and_wait(batch, Origin::Coordinator).await;
+        let outcome = self.partition.append_and_wait(batch, self.epoch, Origin::Coordinator).await;
         let outcome = outcome.map(drop).map_err(|error| {
             tracing::warn!(partition = %self.partition.index(), %error, "could not append to {}", super::OFFSETS_TOPIC);
             failure(&error)
@@ -230,3 +235,6 @@ fn failure(error: &PartitionError) -> WriteFailure {
         PartitionError::Append(_) | PartitionError::Read(_) => WriteFailure::Refused,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,8 @@ pub struct GroupCoordinator {
     new_id: fn() -> Uuid,
     runtime: Handle,
     tasks: TaskTracker,
+    /// Nobody waits for other members any more.
+    releasing: CancellationToken,
     stopping: CancellationToken,
     shards: RwLock<HashMap<PartitionIndex, ShardHandle>>,
 }
@@ -67,6 +69,7 @@ impl GroupCoordinator {
             new_id: Uuid::new_v4,
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
+            releasing: CancellationToken::new(),
             stopping: CancellationToken::new(),
             shards: RwLock::default(),
         });
@@ -74,6 +77,12 @@ impl GroupCoordinator {
         coordinator.tasks.spawn(async move { follower.follow_topics().await });
         coordinator.partitions.listen(OFFSETS_TOPIC, Arc::clone(&coordinator) as Arc<dyn LeadershipListener>);
         coordinator
+    }
+
+    /// The node is about to stop: members that wait for others, now or later, are answered with NOT_COORDINATOR. What is
+    /// being written goes on.
+    pub fn release(&self) {
+        self.releasing.cancel();
     }
 
     /// Ends all tasks; requests that wait are answered with NOT_COORDINATOR.
@@ -106,6 +115,19 @@ impl GroupCoordinator {
     /// Asks the partition of a group. The error is the coordinator's: it is elsewhere, or still loading.
     pub(crate) async fn ask<T>(&self, group: &str, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, ErrorCode> {
         self.shard_of(group)?.ask(request).await
+    }
+
+    /// Like `ask`, for what waits for other members, maybe for minutes: until `release` at most.
+    pub(crate) async fn ask_until_release<T>(
+        &self,
+        group: &str,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, ErrorCode> {
+        tokio::select! {
+            biased;
+            () = self.releasing.cancelled() => Err(ErrorCode::NotCoordinator),
+            answer = self.ask(group, request) => answer,
+        }
     }
 
     /// Like `ask`, for what waits for the log: at most `offsets.commit.timeout.ms`. What was begun goes on.
@@ -192,12 +214,13 @@ impl GroupCoordinator {
 }
 
 impl LeadershipListener for GroupCoordinator {
-    fn elected(&self, partition: &Arc<Partition>, _epoch: LeaderEpoch) {
+    fn elected(&self, partition: &Arc<Partition>, epoch: LeaderEpoch) {
         if self.stopping.is_cancelled() {
             return;
         }
         let actor = Actor {
             partition: Arc::clone(partition),
+            epoch,
             options: Arc::clone(&self.options),
             clock: Arc::clone(&self.clock),
             metadata: Arc::clone(&self.metadata),

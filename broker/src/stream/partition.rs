@@ -161,8 +161,23 @@ impl Partition {
         origin: Origin,
         admission: Admission,
     ) -> Result<Accepted, PartitionError> {
+        self.append_in(None, records, acks, origin, admission)
+    }
+
+    /// Appends as the leader, in this epoch if one is given.
+    fn append_in(
+        &self,
+        wanted: Option<LeaderEpoch>,
+        records: Bytes,
+        acks: Acks,
+        origin: Origin,
+        admission: Admission,
+    ) -> Result<Accepted, PartitionError> {
         let leadership = self.leadership.read();
         let epoch = leadership.epoch.filter(|_| leadership.leading).ok_or(PartitionError::NotLeader)?;
+        if wanted.is_some_and(|wanted| wanted != epoch) {
+            return Err(PartitionError::FencedLeaderEpoch);
+        }
         if acks == Acks::All && !leadership.has_minimum {
             return Err(PartitionError::NotEnoughReplicas);
         }
@@ -199,8 +214,14 @@ impl Partition {
         waiter.settled(slot, outcome);
     }
 
-    /// Appends with acks=all and waits: for coordinators, who bound the wait themselves.
-    pub async fn append_and_wait(&self, records: Bytes, origin: Origin) -> Result<Appended, PartitionError> {
+    /// Appends with acks=all in a leadership and waits: for coordinators, who bound the wait themselves, and whose state
+    /// is that of one leadership's log.
+    pub async fn append_and_wait(
+        &self,
+        records: Bytes,
+        epoch: LeaderEpoch,
+        origin: Origin,
+    ) -> Result<Appended, PartitionError> {
         struct Once(Mutex<Option<oneshot::Sender<Result<(), PartitionError>>>>);
 
         impl AckWaiter for Once {
@@ -213,7 +234,7 @@ impl Partition {
         }
 
         let admission = self.wal.admit(records.len()).await;
-        let accepted = self.append(records, Acks::All, origin, admission)?;
+        let accepted = self.append_in(Some(epoch), records, Acks::All, origin, admission)?;
         let (sender, receiver) = oneshot::channel();
         self.when_acked(&accepted, Acks::All, Arc::new(Once(Mutex::new(Some(sender)))), 0);
         // The sender is dropped unused only together with this partition.

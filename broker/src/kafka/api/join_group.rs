@@ -19,7 +19,7 @@ pub async fn handle(context: &RequestContext, request: JoinGroupRequest) -> Join
         tracing::debug!(group = %request.group_id, member = %member_id, %reason, "a member joins");
     }
     let answer = match accept(context, &request) {
-        Ok(join) => coordinator.ask(&request.group_id, |reply| Request::Join(join, reply)).await,
+        Ok(join) => coordinator.ask_until_release(&request.group_id, |reply| Request::Join(join, reply)).await,
         Err(error) => Err(error),
     };
     response(context.version, answer.unwrap_or_else(|error| JoinAnswer::refused(error, member_id)))

@@ -13,7 +13,9 @@ use crate::message;
 /// Answers once the assignment is durable.
 pub async fn handle(context: &RequestContext, request: SyncGroupRequest) -> SyncGroupResponse {
     let answer = match accept(context.version, &request) {
-        Ok(sync) => context.broker.groups.ask(&request.group_id, |reply| Request::Sync(sync, reply)).await,
+        Ok(sync) => {
+            context.broker.groups.ask_until_release(&request.group_id, |reply| Request::Sync(sync, reply)).await
+        }
         Err(error) => Err(error),
     };
     let answer = answer.unwrap_or_else(SyncAnswer::refused);

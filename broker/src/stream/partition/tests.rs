@@ -248,7 +248,8 @@ fn a_new_leader_tells_no_latest_offset_before_its_epoch_is_committed() {
 async fn a_coordinator_waits_for_its_append() {
     let node = Node::running();
     let partition = node.partition("t");
-    let appended = partition.append_and_wait(batch(3), Origin::Coordinator).await.expect("it is acknowledged");
+    let appended =
+        partition.append_and_wait(batch(3), LeaderEpoch::FIRST, Origin::Coordinator).await.expect("it is acknowledged");
     assert_eq!(appended.end_offset.get(), 3);
     assert_eq!(partition.offsets().high_watermark.get(), 3);
 }
