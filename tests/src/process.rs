@@ -159,6 +159,18 @@ impl Node {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// A figure of its memory, MiB: `VmRSS` (now) or `VmHWM` (the most so far).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn memory_mib(&self, figure: &str) -> f64 {
+        let child = self.child.as_ref().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a process has a status");
+        let line = status.lines().find(|line| line.starts_with(figure)).expect("Linux tells this figure");
+        let kib: f64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("in KiB");
+        kib / 1024.0
+    }
+
     /// Its data folder.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
