@@ -43,6 +43,8 @@ struct Shared {
     named: bool,
     /// Grows with each `retire`.
     retirements: u64,
+    /// `writes` at the last `retire`: nothing is owed to a file that was not written since, and its folder may be gone.
+    writes_retired: u64,
 }
 
 /// What the committer knows of a file.
@@ -169,10 +171,10 @@ impl WalFile {
         shared.synced = shared.synced.max(writes);
     }
 
-    /// Whether the names that lead to it are durable; and its number of retirements, for `set_named`.
+    /// Whether the names that lead to it are durable, or need not be; and its number of retirements, for `set_named`.
     pub(super) fn named(&self) -> (bool, u64) {
         let shared = self.shared.lock();
-        (shared.named, shared.retirements)
+        (shared.named || shared.writes == shared.writes_retired, shared.retirements)
     }
 
     /// The names are durable, unless it was retired since `named` was asked.
@@ -188,13 +190,11 @@ impl WalFile {
         shared.handle = None;
         shared.named = false;
         shared.retirements += 1;
+        shared.writes_retired = shared.writes;
     }
 
     /// Makes contents and names durable, of a file that was written. `root` and what is above it are durable already.
     pub(super) fn sync_with_names(&self, disk: &dyn Disk, root: &Path) -> io::Result<()> {
-        if self.shared.lock().writes == 0 {
-            return Ok(());
-        }
         self.sync()?;
         let (named, retirements) = self.named();
         if !named {

@@ -147,6 +147,17 @@ fn a_full_disk_stops_the_journal_from_growing_not_from_working() {
 }
 
 #[test]
+fn a_retired_file_whose_folder_is_gone_stops_no_sync() {
+    let mut f = Fixture::open(&SimDisk::new(), options());
+    f.append(0, b"one", 1);
+    f.stepper.run().expect("committed, and waiting for the background");
+    f.stepper.retire(&f.file).expect("retired");
+    f.disk.remove_dir_all(Path::new(FILE).parent().expect("a folder")).expect("deleted, with its topic");
+    f.stepper.sync_all().expect("nothing of it is left to sync");
+    f.stepper.retire(&f.file).expect("retired again");
+}
+
+#[test]
 fn a_retired_file_is_never_replayed() {
     for seed in 0..100 {
         let mut f = Fixture::open(&SimDisk::new(), options());
