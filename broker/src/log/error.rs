@@ -36,9 +36,6 @@ pub enum AppendError {
         /// Which records.
         records: Vec<RecordError>,
     },
-    /// Magic 0 or 1 and the like.
-    #[error("unsupported for the message format: {0}")]
-    UnsupportedFormat(String),
     /// Larger than `max.message.bytes`.
     #[error("batch of {size} bytes is larger than max.message.bytes {limit}")]
     TooLarge {
@@ -71,9 +68,6 @@ pub enum AppendError {
         /// The epoch sent.
         got: i16,
     },
-    /// No state of this producer, and its first sequence is not 0.
-    #[error("unknown producer id {0}")]
-    UnknownProducer(ProducerId),
     /// A transactional and a plain batch of one producer are mixed.
     #[error("producer {0} has an open transaction: its batches must be transactional")]
     InvalidTransactionState(ProducerId),

@@ -119,7 +119,6 @@ impl DecodeRequest for FetchRequest {
                 Ok(TagOutcome::Decoded)
             })?;
         }
-        from.finish()?;
         Ok(Self {
             replica_id,
             max_wait_ms,

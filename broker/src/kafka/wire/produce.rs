@@ -47,7 +47,7 @@ pub struct PartitionRecords {
 }
 
 impl ProduceRequest {
-    /// Decodes the whole body; trailing bytes are an error.
+    /// Decodes the body. What follows the last field is ignored, as Kafka does.
     pub fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError> {
         let limits = super::limits(&body);
         let mut from = Decoder::new(body, limits)?;
@@ -71,7 +71,6 @@ impl ProduceRequest {
             topics.push((topic, count));
         }
         fields::skip_tagged(&mut from, flexible)?;
-        from.finish()?;
         Ok(Self { transactional_id, acks, timeout_ms, topics, partitions })
     }
 }

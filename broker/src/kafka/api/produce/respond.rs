@@ -75,15 +75,13 @@ pub(super) fn refused(index: i32, error: &PartitionError, log_start: i64) -> Par
     match error {
         AppendError::InvalidRecord { message, records } | AppendError::InvalidTimestamp { message, records } => {
             response.log_start_offset = log_start;
-            response.error_message = Some(message.clone());
+            response.error_message = (!records.is_empty()).then(|| message.clone());
             response.record_errors.clone_from(records);
         }
         AppendError::OutOfOrderSequence { .. }
         | AppendError::InvalidProducerEpoch { .. }
-        | AppendError::UnknownProducer(_)
         | AppendError::InvalidTransactionState(_)
-        | AppendError::CoordinatorFenced { .. }
-        | AppendError::UnsupportedFormat(_) => response.log_start_offset = log_start,
+        | AppendError::CoordinatorFenced { .. } => response.log_start_offset = log_start,
         AppendError::Corrupt(_)
         | AppendError::TooLarge { .. }
         | AppendError::LargerThanSegment { .. }

@@ -186,6 +186,21 @@ async fn a_bad_record_is_named_with_the_log_start_and_words() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_wrong_as_a_whole_is_refused_with_the_log_start_and_without_words() {
+    let broker = TestBroker::start();
+    broker.node.create("t", 1);
+    let mut miscounted = batch(2).to_vec();
+    miscounted[57..61].copy_from_slice(&3_i32.to_be_bytes());
+    let crc = crc_fast::crc32_iscsi(&miscounted[21..]);
+    miscounted[17..21].copy_from_slice(&crc.to_be_bytes());
+    let refused = partitions(&broker, 9, &request(1, vec![(0, Bytes::from(miscounted))]));
+    let refused = &refused[0];
+    assert_eq!(refused.error_code, ErrorCode::InvalidRecord.code());
+    assert_eq!((refused.log_start_offset, &refused.error_message), (0, &None));
+    assert_eq!(refused.record_errors, []);
+}
+
+#[tokio::test]
 async fn a_corrupt_batch_is_refused_without_words() {
     let broker = TestBroker::start();
     broker.node.create("t", 1);

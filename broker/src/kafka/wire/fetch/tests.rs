@@ -235,6 +235,14 @@ proptest! {
     }
 
     #[test]
+    fn what_follows_the_last_field_is_ignored(request in requests(), more in vec(any::<u8>(), 1..9), version in VERSIONS) {
+        let bytes = encoded(&fit(request, version), version);
+        let longer = [&bytes[..], &more[..]].concat();
+        let decoded = FetchRequest::decode(bytes, version).expect("it decodes");
+        prop_assert_eq!(FetchRequest::decode(Bytes::from(longer), version).expect("it decodes"), decoded);
+    }
+
+    #[test]
     fn any_bytes_decode_to_a_request_or_an_error(bytes in vec(any::<u8>(), 0..300), version in VERSIONS) {
         let _ = FetchRequest::decode(Bytes::from(bytes), version);
     }

@@ -169,6 +169,14 @@ proptest! {
     }
 
     #[test]
+    fn what_follows_the_last_field_is_ignored(request in requests(), more in vec(any::<u8>(), 1..9), version in VERSIONS) {
+        let bytes = encoded(&request, version);
+        let longer = [&bytes[..], &more[..]].concat();
+        let decoded = ProduceRequest::decode(bytes, version).expect("it decodes");
+        prop_assert_eq!(ProduceRequest::decode(Bytes::from(longer), version).expect("it decodes"), decoded);
+    }
+
+    #[test]
     fn any_bytes_decode_to_a_request_or_an_error(bytes in vec(any::<u8>(), 0..300), version in VERSIONS) {
         let _ = ProduceRequest::decode(Bytes::from(bytes), version);
     }
