@@ -16,7 +16,7 @@ use super::offsets::{OffsetKey, Offsets};
 use super::options::GroupOptions;
 use super::records::{CommittedOffset, StateRecord};
 use super::timers::{Timer, Timers};
-use super::write::{AfterWrite, DeleteAnswer, Write, WriteFailure};
+use super::write::{AfterWrite, DeleteAnswer, Write, WriteFailure, delete_offsets, forget_offsets, in_parts};
 use crate::kafka::wire::ErrorCode;
 
 /// An OffsetCommit request of one group; its partitions exist and their metadata is not too large.
@@ -138,7 +138,7 @@ impl Shard {
             entry.group.loaded(&mut cx);
             let gone = entry.offsets.iter().filter(|(_, value)| value.topic_id.is_some_and(|topic| !exists(topic)));
             let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
-            delete_offsets(cx.writes, id, gone, None);
+            forget_offsets(cx.writes, id, gone);
         }
         self.timers.set(Timer::Expiry, now.monotonic + self.options.offsets_retention_check_interval);
     }
@@ -226,7 +226,9 @@ impl Shard {
             }
             AfterWrite::Committed { group, offsets, reply } => {
                 let entry = self.groups.get_mut(&group).expect("a group stays while a commit of it is being written");
-                self.commits += offsets.len() as u64;
+                if outcome.is_ok() {
+                    self.commits += offsets.len() as u64;
+                }
                 for (key, value) in offsets {
                     entry.offsets.end_commit(&key, outcome.is_ok().then_some(value));
                 }
@@ -250,11 +252,19 @@ impl Shard {
                 }
                 self.forget_if_unused(&group);
             }
-            AfterWrite::GroupDeleted { group, reply } => {
+            AfterWrite::GroupDeleted { group, keys, reply } => {
+                let entry = self.groups.get_mut(&group).expect("a group stays until its deletion is written");
+                if outcome.is_ok() {
+                    for key in &keys {
+                        entry.offsets.remove(key);
+                    }
+                }
+                // Offsets that are left are in the log: an earlier part of the deletion could not be written.
+                let outcome =
+                    if entry.offsets.is_empty() { outcome } else { outcome.and(Err(WriteFailure::Unavailable)) };
                 if outcome.is_ok() {
                     self.groups.remove(&group);
                 } else {
-                    let entry = self.groups.get_mut(&group).expect("a group stays until its deletion is written");
                     entry.group.abandon_delete(&mut cx);
                 }
                 if let Some(reply) = reply {
@@ -399,17 +409,22 @@ impl Shard {
     fn write_group_deletion(&mut self, id: &Arc<str>, reply: Option<Reply<ErrorCode>>, now: Now) {
         let entry = self.groups.get_mut(id).expect("only existing groups are deleted");
         entry.group.begin_delete(&mut context!(self, now));
-        let mut records: Vec<_> = entry.offsets.keys().iter().map(|key| key.record(id, None)).collect();
+        let mut parts = in_parts(id, entry.offsets.keys());
+        let keys = parts.pop().unwrap_or_default();
+        let mut records: Vec<_> = keys.iter().map(|key| key.record(id, None)).collect();
         if entry.group.is_persisted() {
             records.push(StateRecord::Group { group: id.clone(), value: None });
         }
-        self.writes.push(Write { records, after: AfterWrite::GroupDeleted { group: id.clone(), reply } });
+        for keys in parts {
+            delete_offsets(&mut self.writes, id, keys, None);
+        }
+        self.writes.push(Write { records, after: AfterWrite::GroupDeleted { group: id.clone(), keys, reply } });
     }
 
     fn topics_deleted(&mut self, topics: &[Arc<str>]) {
         for (id, entry) in &self.groups {
             let gone = entry.offsets.keys().into_iter().filter(|key| topics.contains(&key.topic)).collect();
-            delete_offsets(&mut self.writes, id, gone, None);
+            forget_offsets(&mut self.writes, id, gone);
         }
     }
 
@@ -421,7 +436,7 @@ impl Shard {
             if entry.group.is_unused() && expired.len() == entry.offsets.keys().len() {
                 unused.push(id.clone());
             } else {
-                delete_offsets(&mut self.writes, id, expired, None);
+                forget_offsets(&mut self.writes, id, expired);
             }
         }
         for id in &unused {
@@ -443,13 +458,4 @@ impl Shard {
         }
         metrics
     }
-}
-
-/// Writes the tombstones of offsets. Without any, an answer still waits for the writes before it.
-fn delete_offsets(writes: &mut Vec<Write>, group: &Arc<str>, keys: Vec<OffsetKey>, answer: Option<DeleteAnswer>) {
-    if keys.is_empty() && answer.is_none() {
-        return;
-    }
-    let records = keys.iter().map(|key| key.record(group, None)).collect();
-    writes.push(Write { records, after: AfterWrite::OffsetsDeleted { group: group.clone(), keys, answer } });
 }

@@ -10,6 +10,11 @@ use super::offsets::OffsetKey;
 use super::records::{CommittedOffset, StateRecord};
 use crate::kafka::wire::ErrorCode;
 
+/// Tombstones of one write, bytes at most.
+const TOMBSTONES_BYTES: usize = 256 << 10;
+/// More than a tombstone takes beside the names in its key.
+const TOMBSTONE_OVERHEAD: usize = 48;
+
 /// Records that belong together, and what follows when they are durable and replicated, or can't be. Without records
 /// it is an answer that waits for the writes before it.
 #[derive(Debug)]
@@ -33,8 +38,8 @@ pub(crate) enum AfterWrite {
     Committed { group: Arc<str>, offsets: Vec<(OffsetKey, CommittedOffset)>, reply: Reply<Result<(), ErrorCode>> },
     /// Offsets that are gone; somebody may wait for it.
     OffsetsDeleted { group: Arc<str>, keys: Vec<OffsetKey>, answer: Option<DeleteAnswer> },
-    /// A group that is gone with its offsets; somebody may wait for it.
-    GroupDeleted { group: Arc<str>, reply: Option<Reply<ErrorCode>> },
+    /// A group that is gone with the last of its offsets; somebody may wait for it.
+    GroupDeleted { group: Arc<str>, keys: Vec<OffsetKey>, reply: Option<Reply<ErrorCode>> },
 }
 
 /// The answer to an OffsetDelete request: the outcome for each partition, in the order of the request.
@@ -78,4 +83,45 @@ impl WriteFailure {
             Self::NotLeader | Self::Unavailable | Self::Refused => self.group_error(),
         }
     }
+}
+
+/// Writes the tombstones of offsets that nobody waits for.
+pub(super) fn forget_offsets(writes: &mut Vec<Write>, group: &Arc<str>, keys: Vec<OffsetKey>) {
+    for keys in in_parts(group, keys) {
+        delete_offsets(writes, group, keys, None);
+    }
+}
+
+/// Writes the tombstones of offsets. Without any, an answer still waits for the writes before it.
+pub(super) fn delete_offsets(
+    writes: &mut Vec<Write>,
+    group: &Arc<str>,
+    keys: Vec<OffsetKey>,
+    answer: Option<DeleteAnswer>,
+) {
+    if keys.is_empty() && answer.is_none() {
+        return;
+    }
+    let records = keys.iter().map(|key| key.record(group, None)).collect();
+    writes.push(Write { records, after: AfterWrite::OffsetsDeleted { group: group.clone(), keys, answer } });
+}
+
+/// Cuts a deletion into what one batch takes: a group may have more offsets than that.
+pub(super) fn in_parts(group: &str, keys: Vec<OffsetKey>) -> Vec<Vec<OffsetKey>> {
+    let mut parts: Vec<Vec<OffsetKey>> = Vec::new();
+    let mut room = 0;
+    for key in keys {
+        let bytes = group.len() + key.topic.len() + TOMBSTONE_OVERHEAD;
+        match parts.last_mut() {
+            Some(part) if bytes <= room => {
+                room -= bytes;
+                part.push(key);
+            }
+            _ => {
+                room = TOMBSTONES_BYTES.saturating_sub(bytes);
+                parts.push(vec![key]);
+            }
+        }
+    }
+    parts
 }

@@ -234,3 +234,31 @@ fn every_offset_is_listed_and_counted() {
     assert_eq!((metrics.offset_count, metrics.commits, metrics.completed_rebalances), (2, 2, 1));
     assert_eq!(metrics.offsets.len(), 2);
 }
+
+/// More tombstones than a batch of the log may have.
+#[test]
+fn a_group_of_any_size_can_be_deleted() {
+    const PARTITIONS: i32 = 20_000;
+    let mut h = Harness::new();
+    let mut request = commit("g", -1, "", "t", 1, h.now);
+    let (key, value) = request.offsets.pop().expect("there is one");
+    let places = (0..PARTITIONS).map(|partition| (OffsetKey { partition, ..key.clone() }, value.clone()));
+    request.offsets = places.collect();
+    now(h.ask(|reply| Request::Commit(request, reply))).expect("committed");
+
+    let mut failed = h.send(|reply| Request::DeleteGroup("g".into(), reply));
+    h.queue.extend(h.shard.take_writes());
+    assert!(h.queue.len() > 1 && waits(&mut failed));
+    let first = h.queue.pop_front().expect("there are several");
+    h.shard.written(first.after, Err(WriteFailure::Unavailable), h.now);
+    h.flush();
+    assert_eq!(now(failed), ErrorCode::CoordinatorNotAvailable, "a part of it could not be written");
+    assert_eq!(h.state("g"), "Empty");
+
+    let writes = h.log.len();
+    assert_eq!(now(h.ask(|reply| Request::DeleteGroup("g".into(), reply))), ErrorCode::None);
+    assert!(h.log.len() > writes, "what was left");
+    assert_eq!(h.state("g"), "none");
+    h.restart();
+    assert_eq!(h.state("g"), "none");
+}
