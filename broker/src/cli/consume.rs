@@ -204,7 +204,7 @@ impl Idle {
 
     async fn over(&self) {
         match self.limit {
-            Some(limit) => tokio::time::sleep_until(self.since + limit).await,
+            Some(limit) => tokio::time::sleep(limit.saturating_sub(self.since.elapsed())).await,
             None => std::future::pending().await,
         }
     }

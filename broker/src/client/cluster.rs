@@ -68,6 +68,12 @@ impl Client {
         Ok(client)
     }
 
+    /// A client of a cluster that does not exist.
+    #[cfg(test)]
+    pub(super) fn of_nobody() -> Arc<Self> {
+        Arc::new(Self { bootstrap: String::new(), brokers: Mutex::default(), connections: Mutex::default() })
+    }
+
     /// A connection to whichever bootstrap address answers.
     pub async fn any(&self) -> Result<Arc<Connection>, ClientError> {
         let mut last = None;

@@ -75,6 +75,10 @@ pub struct Consumer {
     leaders: HashMap<Place, i32>,
     under_way: FuturesUnordered<BoxFuture<'static, Answer>>,
     busy: Vec<i32>,
+    /// Whose positions have been deleted: they begin anew before the next fetch.
+    gone: Vec<Place>,
+    /// Whether the next fetch comes after a pause, because something was not there that may come.
+    paused: bool,
 }
 
 impl Consumer {
@@ -87,12 +91,15 @@ impl Consumer {
             leaders: HashMap::new(),
             under_way: FuturesUnordered::new(),
             busy: Vec::new(),
+            gone: Vec::new(),
+            paused: false,
         }
     }
 
     /// Reads these partitions from these offsets from now on, and no others.
     pub fn assign(&mut self, positions: BTreeMap<Place, i64>) {
         self.positions = positions;
+        self.gone.clear();
         self.forget();
     }
 
@@ -108,24 +115,40 @@ impl Consumer {
         self.busy.clear();
     }
 
-    /// Waits for the next answers and gives what they brought: maybe nothing. Can be dropped without loss.
+    /// Waits for the next answers and gives what they brought: maybe nothing. Can be dropped without loss: between an
+    /// answer and its records' return nothing is awaited.
     pub async fn poll(&mut self) -> Result<Vec<Polled>, ClientError> {
+        self.recover().await?;
         self.find_leaders().await?;
         self.ask();
         let Some((leader, answer)) = self.under_way.next().await else {
-            tokio::time::sleep(RETRY_PAUSE).await;
+            self.paused = true;
             return Ok(Vec::new());
         };
         self.busy.retain(|busy| *busy != leader);
         match answer {
-            Ok(response) => self.take(response).await,
+            Ok(response) => self.take(response),
             Err(why) if why.is_retriable() => {
                 self.forget();
-                tokio::time::sleep(RETRY_PAUSE).await;
+                self.paused = true;
                 Ok(Vec::new())
             }
             Err(why) => Err(why),
         }
+    }
+
+    /// Does what the last answers made necessary.
+    async fn recover(&mut self) -> Result<(), ClientError> {
+        if self.paused {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            self.paused = false;
+        }
+        while let Some(place) = self.gone.last() {
+            let start = offset_at(&self.client, place, self.reset).await?;
+            let place = self.gone.pop().expect("it was the last one above");
+            self.positions.insert(place, start);
+        }
+        Ok(())
     }
 
     async fn find_leaders(&mut self) -> Result<(), ClientError> {
@@ -179,23 +202,22 @@ impl Consumer {
         }
     }
 
-    async fn take(&mut self, response: FetchResponse) -> Result<Vec<Polled>, ClientError> {
+    fn take(&mut self, response: FetchResponse) -> Result<Vec<Polled>, ClientError> {
         check(|| "fetch".to_owned(), response.error_code, None)?;
         let mut polled = Vec::new();
         for topic in response.responses {
             for answer in topic.partitions {
                 let place = (topic.topic.as_str().to_owned(), answer.partition_index);
-                polled.extend(self.take_partition(place, answer).await?);
+                polled.extend(self.take_partition(place, answer)?);
             }
         }
         Ok(polled)
     }
 
-    async fn take_partition(&mut self, place: Place, answer: PartitionData) -> Result<Option<Polled>, ClientError> {
+    fn take_partition(&mut self, place: Place, answer: PartitionData) -> Result<Option<Polled>, ClientError> {
         let Some(&position) = self.positions.get(&place) else { return Ok(None) };
         if answer.error_code == ErrorCode::OffsetOutOfRange.code() {
-            let start = offset_at(&self.client, &place, self.reset).await?;
-            self.positions.insert(place, start);
+            self.gone.push(place);
             return Ok(None);
         }
         let refused = check(|| format!("fetch {}-{}", place.0, place.1), answer.error_code, None);
@@ -203,7 +225,7 @@ impl Consumer {
             Ok(()) => {}
             Err(why) if why.is_retriable() => {
                 self.leaders.remove(&place);
-                tokio::time::sleep(RETRY_PAUSE).await;
+                self.paused = true;
                 return Ok(None);
             }
             Err(why) => return Err(why),
@@ -296,4 +318,37 @@ async fn list_offsets(
         }
     }
     Ok(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::fetch_response::FetchableTopicResponse;
+
+    use super::*;
+    use crate::client::records::{NewRecord, encode};
+    use crate::log::Compression;
+
+    fn answer(partition_index: i32, error: ErrorCode, records: Option<bytes::Bytes>) -> PartitionData {
+        message!(PartitionData { partition_index, error_code: error.code(), records })
+    }
+
+    /// What an answer brought is given at once, though some of its partitions need another request first.
+    #[test]
+    fn records_do_not_wait_for_partitions_that_begin_anew() {
+        let place = |partition| ("t".to_owned(), partition);
+        let mut consumer = Consumer::new(Client::of_nobody(), Start::Earliest);
+        consumer.assign((0..3).map(|partition| (place(partition), 0)).collect());
+        let records = encode(&[NewRecord::default()], Compression::None, None);
+        let partitions = vec![
+            answer(0, ErrorCode::None, Some(records)),
+            answer(1, ErrorCode::OffsetOutOfRange, None),
+            answer(2, ErrorCode::NotLeaderOrFollower, None),
+        ];
+        let topic = message!(FetchableTopicResponse { topic: StrBytes::from("t"), partitions });
+        let polled = consumer.take(message!(FetchResponse { responses: vec![topic] })).expect("nothing is fatal");
+        assert_eq!(polled.len(), 1);
+        assert_eq!((&polled[0].place, polled[0].records.len()), (&place(0), 1));
+        assert_eq!(consumer.positions()[&place(0)], 1);
+        assert_eq!((consumer.gone, consumer.paused), (vec![place(1)], true));
+    }
 }
