@@ -42,6 +42,8 @@ const MAX_LIST_REQUEST: usize = 16 << 20;
 const LARGE_LIST_REQUEST: usize = 64 << 10;
 /// Bytes of memory for a byte of a list on the wire.
 const LIST_WEIGHT: usize = 16;
+/// A larger request that waits long loses its connection when others need its memory. What consumers send is shorter.
+const MAY_WAIT: usize = 4 << 10;
 /// Whose decoders are written by hand and make nothing much larger than the bytes.
 const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
@@ -54,6 +56,8 @@ struct Asked {
     correlation_id: i32,
     at: Instant,
     bytes: usize,
+    /// What it counts for in the memory of requests.
+    weight: usize,
     _memory: Reservation,
 }
 
@@ -117,9 +121,9 @@ pub(super) struct Connection<S: Service, T> {
 }
 
 /// The memory that a request counts for, in bytes.
-fn weight(frame: Announced) -> usize {
-    let list = !matches!(frame.api_key, Some(PRODUCE | FETCH)) && frame.len > LARGE_LIST_REQUEST;
-    if list { frame.len * LIST_WEIGHT } else { frame.len }
+fn weight(api_key: Option<i16>, len: usize) -> usize {
+    let list = !matches!(api_key, Some(PRODUCE | FETCH)) && len > LARGE_LIST_REQUEST;
+    if list { len * LIST_WEIGHT } else { len }
 }
 
 impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
@@ -280,7 +284,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     /// Asks for this frame's memory, once.
     fn poll_admission(&mut self, frame: Announced, cx: &mut Context<'_>) {
         if let Admission::None = self.admission {
-            let bytes = weight(frame);
+            let bytes = weight(frame.api_key, frame.len);
             self.admission = match self.shared.memory.try_reserve(bytes) {
                 Some(memory) => Admission::Granted(memory),
                 None => Admission::Waiting(Box::pin(self.shared.memory.reserve(bytes))),
@@ -297,7 +301,8 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         let mut header = RequestHeader::peek(&frame).map_err(End::Header)?;
         let RequestHeader { api_key, version, correlation_id, .. } = header;
         let api = self.shared.service.api(api_key).ok_or(End::UnknownApi(api_key))?;
-        let asked = Asked { api, version, correlation_id, at: Instant::now(), bytes: frame.len(), _memory: memory };
+        let (at, bytes, weight) = (Instant::now(), frame.len(), weight(Some(api_key), frame.len()));
+        let asked = Asked { api, version, correlation_id, at, bytes, weight, _memory: memory };
         if !api.has(version) {
             return self.refuse_version(asked);
         }
@@ -405,6 +410,15 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         (self.eof && over).then_some(End::Client)
     }
 
+    /// Until when a large request may wait for something to happen, though others wait for its memory; and whether any do.
+    /// One that must not be cut short, which may wait for the disk, has more time.
+    fn hoarding(&self) -> Option<(Instant, bool)> {
+        let Serial { asked, cancellable, .. } = self.serial.as_ref().filter(|serial| serial.asked.bytes > MAY_WAIT)?;
+        let limits = &self.shared.limits;
+        let grace = if *cancellable { limits.contended_grace } else { limits.transfer_grace };
+        Some((asked.at + grace, self.shared.memory.is_contended(asked.weight)))
+    }
+
     /// Ends a connection that is too slow or idle, and gives a quiet one's buffers back. The timer is only moved when it
     /// would ring too late: on a busy connection it rings every two seconds and finds nothing to do.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -417,14 +431,18 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             let promised = frame.filter(|_| matches!(self.admission, Admission::Granted(_)));
             let contended = self.receiving.zip(promised).map(|(since, frame)| {
                 let allowed = since + limits.contended_time(self.frames.buffered());
-                (allowed, self.shared.memory.is_contended(weight(frame)))
+                (allowed, self.shared.memory.is_contended(weight(frame.api_key, frame.len)))
             });
+            let hoarding = self.hoarding();
             let slow_reader = self.unsent.as_ref().map(|unsent| unsent.since + limits.transfer_time(unsent.bytes));
             let busy = !self.pipelined.is_empty() || self.serial.is_some() || self.unsent.is_some();
             let idle = limits.max_idle.filter(|_| !busy).map(|max| self.active + max);
             let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             if due(slow_request) || contended.is_some_and(|(allowed, contended)| contended && allowed <= now) {
                 return Poll::Ready(End::SlowRequest);
+            }
+            if hoarding.is_some_and(|(allowed, contended)| contended && allowed <= now) {
+                return Poll::Ready(End::Hoarding);
             }
             if due(slow_reader) {
                 return Poll::Ready(End::SlowReader);
@@ -441,7 +459,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 }
             }
             // While it is not contended it may become so: that is looked at once per grace.
-            let contended = contended.map(|(allowed, _)| allowed.max(now + limits.contended_grace));
+            let contended = contended.or(hoarding).map(|(allowed, _)| allowed.max(now + limits.contended_grace));
             let quiet = Some(quiet).filter(|quiet| *quiet > now);
             let next = [slow_request, contended, slow_reader, idle, quiet];
             let Some(next) = next.into_iter().flatten().min() else {

@@ -22,6 +22,9 @@ pub(super) enum End {
     /// A request that did not arrive in time.
     #[error("a request did not arrive in time")]
     SlowRequest,
+    /// A request that waited for something to happen while others waited for its memory.
+    #[error("a long wait with a large request, while others wait for memory")]
+    Hoarding,
     /// Responses that were not taken in time.
     #[error("the responses were not taken in time")]
     SlowReader,
@@ -68,7 +71,7 @@ impl End {
             Self::Client => Reason::Client,
             Self::Network(_) => Reason::Network,
             Self::Idle => Reason::Idle,
-            Self::SlowRequest | Self::SlowReader => Reason::Slow,
+            Self::SlowRequest | Self::Hoarding | Self::SlowReader => Reason::Slow,
             Self::Frame(_)
             | Self::Header(_)
             | Self::UnknownApi(_)

@@ -31,7 +31,7 @@ impl Output {
         let header = if header_version == 0 { 4 } else { 5 };
         let size = header + body.len();
         self.tail.reserve(4 + header);
-        self.tail.put_i32(i32::try_from(size).expect("a response is below 2 GiB because Fetch is bounded"));
+        self.tail.put_i32(i32::try_from(size).expect("a response is below 2 GiB because longer ones are not sent"));
         self.tail.put_i32(correlation_id);
         if header_version > 0 {
             self.tail.put_u8(0);

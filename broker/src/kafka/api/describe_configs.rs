@@ -54,7 +54,11 @@ fn answer(admin: Admin<'_>, request: &DescribeConfigsRequest, version: i16) -> D
         }
         result
     };
-    message!(DescribeConfigsResponse { results: request.resources.iter().map(result).collect() })
+    // Each resource once: a short request must not have an endless answer.
+    let mut seen = HashSet::new();
+    let resources = request.resources.iter();
+    let once = resources.filter(|asked| seen.insert((asked.resource_type, &asked.resource_name)));
+    message!(DescribeConfigsResponse { results: once.map(result).collect() })
 }
 
 const KNOWN: &[i8] = &[

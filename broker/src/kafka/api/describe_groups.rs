@@ -1,5 +1,7 @@
 //! DescribeGroups (KIP-1043): groups with their members.
 
+use std::collections::HashSet;
+
 use kafka_wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_wire::{DescribeGroupsRequest, DescribeGroupsResponse};
 
@@ -18,10 +20,11 @@ const NOT_ASKED: i32 = i32::MIN;
 /// A group that does not exist is an error from this version on; before, it is one in the state "Dead".
 const NOT_FOUND_FROM: i16 = 6;
 
-/// Answers from the groups' state.
+/// Answers from the groups' state, each group once: a short request must not have an endless answer.
 pub async fn handle(context: &RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
-    for id in &request.groups {
+    let mut seen = HashSet::new();
+    for id in request.groups.iter().filter(|id| seen.insert(*id)) {
         let group = owned(id);
         let found = context.broker.groups.ask(id, |reply| Request::Describe(group, reply)).await;
         groups.push(match found {

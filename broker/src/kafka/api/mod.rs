@@ -229,11 +229,18 @@ pub fn find(key: i16) -> Option<&'static Api> {
     APIS.get(usize::from(place).checked_sub(1)?)
 }
 
+/// The longest body that a frame can hold beside its header.
+const MAX_RESPONSE: usize = i32::MAX as usize - 16;
+
 /// Encodes a handler's response. A field that the version can't carry is a defect of the handler: the client gets no
 /// half-true answer but a closed connection.
 fn answer(context: &RequestContext, response: impl EncodeResponse) -> Answer {
     match response.encode(context.version) {
-        Ok(body) => Answer::Body(body),
+        Ok(body) if body.len() <= MAX_RESPONSE => Answer::Body(body),
+        Ok(body) => {
+            tracing::warn!(api = ?context.api, bytes = body.len(), "a response is too long for a frame");
+            Answer::Close
+        }
         Err(error) => {
             tracing::error!(api = ?context.api, version = context.version, %error, "a response can't be encoded");
             debug_assert!(false, "{:?} v{}: {error}", context.api, context.version);

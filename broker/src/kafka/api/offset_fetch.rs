@@ -1,8 +1,11 @@
 //! OffsetFetch (KIP-447, KIP-709, KIP-848): a group's committed offsets, since version 8 of several groups. Since
 //! version 10 topics are identified, not named.
 //!
+//! What is asked for several times is told once: a short request must not have an endless answer.
+//!
 //! `require_stable` waits for offsets that open transactions have written; without transactions there are none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_wire::offset_fetch_request::OffsetFetchRequestGroup;
@@ -34,7 +37,8 @@ const NO_OFFSET: i64 = -1;
 pub async fn handle(context: &RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if context.version >= GROUPS_FROM {
         let mut groups = Vec::with_capacity(request.groups.len());
-        for group in &request.groups {
+        let mut seen = HashSet::new();
+        for group in request.groups.iter().filter(|group| seen.insert(&group.group_id)) {
             groups.push(of_group(context, group).await);
         }
         return message!(OffsetFetchResponse { groups: groups });
@@ -139,6 +143,7 @@ async fn of_one_group(context: &RequestContext, request: OffsetFetchRequest) -> 
 /// Looks up what is asked for; `None` is everything.
 async fn fetch(context: &RequestContext, group: &StrBytes, asked: Option<Vec<Asked>>) -> Result<Vec<Found>, ErrorCode> {
     let group_id = owned(group);
+    let asked = asked.map(once);
     let request = match &asked {
         None => FetchRequest::All { group: group_id },
         Some(topics) => {
@@ -154,6 +159,18 @@ async fn fetch(context: &RequestContext, group: &StrBytes, asked: Option<Vec<Ask
         None => by_topic(offsets),
         Some(asked) => as_asked(asked, offsets),
     })
+}
+
+/// Drops partitions that were asked for before, and topics of which nothing else is asked.
+fn once(mut asked: Vec<Asked>) -> Vec<Asked> {
+    let mut seen = HashSet::new();
+    asked.retain_mut(|topic| {
+        let before = topic.partitions.len();
+        let (name, id) = (&topic.name, topic.id);
+        topic.partitions.retain(|index| seen.insert((name.clone(), id, *index)));
+        before == 0 || !topic.partitions.is_empty()
+    });
+    asked
 }
 
 /// All offsets, which come ordered by topic.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::toy::{ECHO, JOIN, PRODUCE, Server, Toy, frame, soon};
+use super::toy::{ECHO, FETCH, JOIN, PRODUCE, Server, Toy, frame, soon};
 use crate::kafka::connection::Connection;
 use crate::kafka::limits::Limits;
 
@@ -116,6 +116,25 @@ async fn half_requests_that_stall_lose_their_memory_to_those_who_wait_for_it() {
     assert_eq!(other.response().await.1.len(), 6_000);
     // Nobody waits any more: whoever has not been closed may take its time.
     server.client().await.works().await;
+}
+
+/// A Fetch may ask to wait for weeks, a JoinGroup for members that never come.
+#[tokio::test]
+async fn large_requests_that_wait_long_lose_their_memory_to_those_who_wait_for_it() {
+    for api in [FETCH, JOIN] {
+        let grace = Duration::from_millis(50);
+        let limits =
+            Limits { max_queued_bytes: 10_000, contended_grace: grace, transfer_grace: grace, ..Limits::default() };
+        let server = Server::start(limits).await;
+        let mut waiting = server.client().await;
+        let body = "w".repeat(6_000);
+        waiting.send(&frame(api, 0, 1, body.as_bytes())).await;
+        server.toy.saw(&format!("+{body}")).await;
+        let mut other = server.client().await;
+        other.send(&frame(ECHO, 0, 2, &[7; 6_000])).await;
+        assert_eq!(other.response().await.1.len(), 6_000);
+        waiting.closed().await;
+    }
 }
 
 #[tokio::test]

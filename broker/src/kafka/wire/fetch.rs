@@ -84,7 +84,7 @@ impl DecodeRequest for FetchRequest {
         let mut partitions = Vec::new();
         for _ in 0..fields::read_array_len(&mut from, flexible)? {
             let topic = TopicRef::read(&mut from, version >= TOPIC_IDS, flexible)?;
-            for _ in 0..fields::read_array_len(&mut from, flexible)? {
+            for _ in 0..fields::read_partitions_len(&mut from, flexible, partitions.len())? {
                 partitions.push(FetchPartition::decode(&mut from, topic.clone(), version)?);
             }
             fields::skip_tagged(&mut from, flexible)?;
@@ -93,7 +93,7 @@ impl DecodeRequest for FetchRequest {
         if version >= SESSIONS {
             for _ in 0..fields::read_array_len(&mut from, flexible)? {
                 let topic = TopicRef::read(&mut from, version >= TOPIC_IDS, flexible)?;
-                for _ in 0..fields::read_array_len(&mut from, flexible)? {
+                for _ in 0..fields::read_partitions_len(&mut from, flexible, forgotten.len())? {
                     forgotten.push((topic.clone(), from.read_i32()?));
                 }
                 fields::skip_tagged(&mut from, flexible)?;

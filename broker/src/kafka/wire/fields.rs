@@ -93,6 +93,15 @@ pub(super) fn read_array_len(from: &mut Decoder, flexible: bool) -> Result<usize
     Ok(count.get())
 }
 
+/// Reads the length of a topic's partitions, `before` of which came with earlier topics: together they are no more than
+/// one array may have.
+pub(super) fn read_partitions_len(from: &mut Decoder, flexible: bool, before: usize) -> Result<usize, DecodeError> {
+    let offset = from.offset();
+    let count = read_array_len(from, flexible)?;
+    from.check_collection_limit("partitions of all topics", before + count, offset)?;
+    Ok(count)
+}
+
 /// Reads and drops tagged fields that mean nothing to this broker.
 pub(super) fn skip_tagged(from: &mut Decoder, flexible: bool) -> Result<(), DecodeError> {
     if flexible {

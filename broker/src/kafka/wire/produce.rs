@@ -60,7 +60,7 @@ impl ProduceRequest {
         let mut partitions = SmallVec::new();
         for _ in 0..fields::read_array_len(&mut from, flexible)? {
             let topic = TopicRef::read(&mut from, version >= TOPIC_IDS, flexible)?;
-            let count = fields::read_array_len(&mut from, flexible)?;
+            let count = fields::read_partitions_len(&mut from, flexible, partitions.len())?;
             for _ in 0..count {
                 let index = from.read_i32()?;
                 let records = if flexible { from.read_compact_nullable_bytes()? } else { from.read_nullable_bytes()? };

@@ -16,6 +16,17 @@ use crate::message;
 
 const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
 
+/// Seven bytes on the wire take a hundred in memory: the bound of one array must not be passed by many.
+#[test]
+fn partitions_are_bounded_over_all_topics() {
+    let partitions = vec![message!(PartitionProduceData { index: 0, records: None }); 100_000];
+    let topic = message!(TopicProduceData { name: "t".into(), partition_data: partitions });
+    for (topics, fits) in [(2, true), (3, false)] {
+        let request = message!(kafka_wire::ProduceRequest { topic_data: vec![topic.clone(); topics] });
+        assert_eq!(ProduceRequest::decode(encoded(&request, 9), 9).is_ok(), fits, "{topics} topics");
+    }
+}
+
 fn encoded(message: &impl KafkaEncode, version: i16) -> Bytes {
     let mut bytes = BytesMut::new();
     message.encode_into(&mut bytes, ApiVersion::new(version)).expect("the message fits the version");
