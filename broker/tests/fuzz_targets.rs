@@ -14,19 +14,22 @@ mod targets;
 const MUTATIONS: usize = 200;
 
 fn run(target: &str, function: fn(&[u8])) {
-    let mut inputs: Vec<Vec<u8>> =
-        targets::seeds::seeds().into_iter().filter(|seed| seed.target == target).map(|seed| seed.bytes).collect();
+    let seeds = targets::seeds::seeds().into_iter().filter(|seed| seed.target == target);
+    let mut inputs: Vec<(String, Vec<u8>)> = seeds.map(|seed| (seed.name, seed.bytes)).collect();
     assert!(!inputs.is_empty(), "{target} has seeds");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     if kept.exists() {
         for file in std::fs::read_dir(kept).unwrap() {
-            inputs.push(std::fs::read(file.unwrap().path()).unwrap());
+            let path = file.unwrap().path();
+            inputs.push((path.display().to_string(), std::fs::read(path).unwrap()));
         }
     }
     let seed = rand::random();
     println!("{target}: seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    for input in inputs {
+    for (name, input) in inputs {
+        // Shown when one fails: the last one named is to blame.
+        println!("{target}: {name}");
         function(&input);
         for _ in 0..MUTATIONS {
             function(&mutated(&input, &mut random));

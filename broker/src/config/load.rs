@@ -245,7 +245,7 @@ fn assemble(given: Vec<Given>) -> Result<Config, ConfigError> {
     let config = Config {
         kafka_addr: node_setting(&chosen, "kafka_addr", address)?,
         advertised_addr: optional_setting(&chosen, "advertised_addr", advertised)?,
-        http_addr: node_setting(&chosen, "http_addr", |text| text.parse())?,
+        http_addr: node_setting(&chosen, "http_addr", str::parse)?,
         data_dir: node_setting(&chosen, "data_dir", data_dir)?,
         node_id: node_setting(&chosen, "node_id", node_id)?,
         cluster_id: optional_setting(&chosen, "cluster_id", cluster_id)?,

@@ -5,6 +5,7 @@ pub mod metrics;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
@@ -19,6 +20,9 @@ use metrics::NodeMetrics;
 
 /// What prometheus-client writes: OpenMetrics, which Prometheus and its kin read.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A client that does not finish its request, or does not take its page, is left behind after this.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Where a node is between its start and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +67,18 @@ pub struct Pages {
     pub log_level: LogLevel,
 }
 
-/// Serves the pages until `stop`.
+/// Serves the pages until `stop`; those that are being sent then have `STOP_GRACE` to arrive.
 pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> std::io::Result<()> {
     let service = router(pages).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let too_long = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    tokio::select! {
+        ended = serving.into_future() => ended,
+        () = too_long => Ok(()),
+    }
 }
 
 fn router(pages: Pages) -> Router {
