@@ -2,5 +2,6 @@
 
 pub mod clients;
 pub mod process;
+pub mod wire;
 
 pub use process::{Finished, Node, NodeBuilder, chronik};

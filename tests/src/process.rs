@@ -176,6 +176,18 @@ impl Node {
         &self.data_dir
     }
 
+    /// The most memory that it has had resident, bytes.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn peak_memory(&self) -> u64 {
+        let child = self.child.as_ref().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it is our child");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts it");
+        let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kibibytes << 10
+    }
+
     /// Runs a client command against it.
     pub fn run(&self, arguments: &[&str]) -> Finished {
         self.feed(arguments, b"")
@@ -212,12 +224,20 @@ impl Node {
         status
     }
 
+    /// A connection to its HTTP side.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub fn connect_http(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.http_port as u16)).expect("it serves HTTP")
+    }
+
     /// One HTTP request: the status and the body.
     ///
     /// # Panics
     /// When it is not answered.
     pub fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port as u16)).expect("it serves HTTP");
+        let mut stream = self.connect_http();
         let length = body.len();
         write!(
             stream,

@@ -1,9 +1,10 @@
 //! Starting and stopping: what is refused and how, what survives, what HTTP tells.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
+use chronik_tests::wire::{Wire, blob, frame, string};
 use chronik_tests::{Finished, Node, NodeBuilder, chronik};
 
 fn start_in(data_dir: &Path, more: &[&str]) -> Finished {
@@ -93,6 +94,41 @@ fn topics_settings_records_and_offsets_survive_a_clean_and_an_unclean_stop() {
         let committed: i64 = offsets.iter().map(|position| position["offset"].as_i64().unwrap()).sum();
         assert_eq!(committed, 2 * (round + 1));
     }
+}
+
+/// A member that waits for others is told where it stands, instead of keeping the node from stopping.
+#[test]
+fn a_stop_answers_members_that_wait_for_others() {
+    const JOIN_GROUP: i16 = 11;
+    const DESCRIBE_GROUPS: i16 = 15;
+    let patient = [("group.initial.rebalance.delay.ms", "600000"), ("offsets.topic.num.partitions", "1")];
+    let mut node =
+        patient.into_iter().fold(NodeBuilder::default(), |node, (name, value)| node.set(name, value)).start();
+    let (mut member, mut observer) = (Wire::connect(&node), Wire::connect(&node));
+    observer.ask(10, 0, &string("g"));
+    let protocol = [&1_i32.to_be_bytes()[..], &string("range"), &blob(b"")].concat();
+    let join = [string("g"), 10_000_i32.to_be_bytes().to_vec(), string(""), string("consumer"), protocol].concat();
+    let group = [&1_i32.to_be_bytes()[..], &string("g")].concat();
+    let mut described = observer.ask(DESCRIBE_GROUPS, 0, &group);
+    while described[4..6] != [0, 0] {
+        described = observer.ask(DESCRIBE_GROUPS, 0, &group);
+    }
+    member.send(&frame(JOIN_GROUP, 0, &join));
+    while !String::from_utf8_lossy(&described).contains("PreparingRebalance") {
+        described = observer.ask(DESCRIBE_GROUPS, 0, &group);
+    }
+    assert!(node.stop().success());
+    assert_eq!(member.receive()[..2], 16_i16.to_be_bytes(), "NOT_COORDINATOR");
+}
+
+#[test]
+fn half_a_http_request_keeps_no_node_from_stopping() {
+    let mut node = Node::start_default();
+    let mut stalled = node.connect_http();
+    stalled.write_all(b"GET /livez HTT").expect("it is taken");
+    // A later request is answered: the half one has been read by then.
+    assert_eq!(node.http("GET", "/livez", "").0, 200);
+    assert!(node.stop().success());
 }
 
 #[test]
