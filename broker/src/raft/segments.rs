@@ -66,7 +66,17 @@ impl Segments {
             segments.active = Some(active);
             records.extend(of_segment);
         }
+        segments.make_durable()?;
         Ok((segments, records))
+    }
+
+    /// Makes durable what was found: a killed process may have left the newest file's last record, and its name, in the
+    /// page cache only, and what follows builds on them.
+    fn make_durable(&self) -> Result<(), RaftError> {
+        let Some(active) = &self.active else { return Ok(()) };
+        let path = path(&self.dir, active.number);
+        active.file.sync_all().map_err(RaftError::io("sync", &path))?;
+        self.disk.sync_dir(&self.dir).map_err(RaftError::io("sync", &self.dir))
     }
 
     /// Appends one record and syncs it: when this returns, the record is durable. After an error nothing is known

@@ -313,3 +313,26 @@ fn a_failed_sync_is_reported_and_names_the_file() {
     let error = segments.append(&super::proto::LogRecord::default()).expect_err("the disk fails");
     assert!(error.to_string().starts_with("sync /data/wal/__meta/00000000000000000000.log: "), "{error}");
 }
+
+#[test]
+fn what_a_killed_process_left_in_the_page_cache_is_durable_before_more_builds_on_it() {
+    for point in 1.. {
+        let disk = SimDisk::new();
+        let model = form(&disk);
+        let mut storage = open(&disk).expect("opened");
+        disk.crash_at(point);
+        let first = (1, vec![1; 50]);
+        let persisted = storage.persist(Some(&hard_state(&model)), vec![entry(2, &first)]).is_ok();
+        let disk = disk.kill();
+        let mut storage = open(&disk).expect("opened again");
+        let next = storage.last_index().expect("known") + 1;
+        storage.persist(None, vec![entry(next, &first)]).expect("no faults");
+        for seed in 0..16 {
+            let storage = open(&disk.crash(seed)).expect("whole");
+            assert_eq!(storage.last_index().expect("known"), next, "killed at point {point}, then power loss {seed}");
+        }
+        if persisted {
+            break;
+        }
+    }
+}
