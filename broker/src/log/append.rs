@@ -53,6 +53,8 @@ impl Log {
         if state.epochs.newest().is_some_and(|newest| newest.epoch > epoch) {
             return Err(AppendError::Closed);
         }
+        // Also for a duplicate: its original is not durable before the identity is.
+        self.identity.ensure(&self.shared.wal);
         Ok(())
     }
 
@@ -64,7 +66,6 @@ impl Log {
         config: &LogConfig,
         admission: Admission,
     ) -> Appended {
-        self.identity.ensure(&self.shared.wal);
         let log_append_time_ms = valid.log_append_time_ms;
         if must_roll(state, &valid.batches, config) {
             self.roll(state);

@@ -162,12 +162,14 @@ pub struct CheckpointFile {
     current: Checkpoint,
     /// Logs that the file on disk speaks of though they are gone: they must not come back before it is written again.
     stale: HashSet<TopicPartition>,
+    /// Whether `current` says something else than the file.
+    unsaved: bool,
 }
 
 impl CheckpointFile {
     /// A file that will say this.
     pub fn new(path: PathBuf, current: Checkpoint) -> Self {
-        Self { path, current, stale: HashSet::new() }
+        Self { path, current, stale: HashSet::new(), unsaved: false }
     }
 
     /// What is known of a log.
@@ -183,17 +185,19 @@ impl CheckpointFile {
     /// Takes what a log says of itself; `store` makes it last.
     pub fn set(&mut self, id: TopicPartition, log: LogCheckpoint) {
         self.current.insert(id, log);
+        self.unsaved = true;
     }
 
-    /// Whether the file speaks of logs that are gone.
-    pub fn is_stale(&self) -> bool {
-        !self.stale.is_empty()
+    /// Whether the file must be written: what was learnt or forgotten since is not in it.
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved
     }
 
     /// Forgets a deleted log.
     pub fn remove(&mut self, id: &TopicPartition) {
         if self.current.remove(id).is_some() {
             self.stale.insert(*id);
+            self.unsaved = true;
         }
     }
 
@@ -201,6 +205,7 @@ impl CheckpointFile {
     pub fn store(&mut self, disk: &dyn Disk) -> Result<(), LogError> {
         store(disk, &self.path, &self.current).map_err(LogError::io("writing", &self.path))?;
         self.stale.clear();
+        self.unsaved = false;
         Ok(())
     }
 
@@ -227,7 +232,9 @@ impl CheckpointFile {
             log.cleaned_end = log.cleaned_end.min(end);
             log.epochs.truncate_end(end);
         }
-        if *log == before { Ok(()) } else { self.store(disk) }
+        // What an earlier attempt could not write (the disk was full) is not in the file either.
+        self.unsaved |= *log != before;
+        if self.unsaved { self.store(disk) } else { Ok(()) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::io::disk::OpenMode;
 use super::checkpoint::LogCheckpoint;
 use super::error::LogError;
 use super::files;
-use super::partition_log::{Log, State};
+use super::partition_log::{Log, Standing, State};
 use super::producers::Producers;
 
 /// What background work knows of a log, under its maintenance lock.
@@ -23,6 +23,8 @@ pub(super) struct Maintained {
     pub snapshot_version: u64,
     /// Compaction has been here.
     pub cleaned_end: Offset,
+    /// Compaction met records that it cannot read: until the next start it leaves the log alone.
+    pub unreadable: bool,
 }
 
 /// A log at one moment, on its way into the checkpoint.
@@ -40,9 +42,9 @@ impl Capture {
 }
 
 impl Log {
-    /// Takes the log as it is; `None` when the checkpoint says all of it already.
+    /// Takes the log as it is; `None` when the checkpoint says all of it already, or while its files are being changed.
     pub(super) fn capture(&self) -> Option<Capture> {
-        let maintained = self.maintenance.lock();
+        let maintained = self.maintenance.try_lock()?;
         let state = self.state.lock();
         let log = LogCheckpoint {
             log_start: state.log_start,
@@ -62,14 +64,15 @@ impl Log {
         (!unchanged).then_some(capture)
     }
 
-    /// Puts a capture into the checkpoint, after the WAL has synced: unless its end is not durable after all, or was
-    /// cut meanwhile. Whether it was.
+    /// Puts a capture into the checkpoint, after the WAL has synced: unless its end is not durable after all, or the log
+    /// was cut, compacted or deleted meanwhile. Whether it did.
     pub(super) fn settle(&self, capture: Capture, idle: bool) -> Result<bool, LogError> {
         let Capture { mut log, cuts, producers } = capture;
-        let mut maintained = self.maintenance.lock();
+        let Some(mut maintained) = self.maintenance.try_lock() else { return Ok(false) };
         {
             let state = self.state.lock();
-            let holds = state.cuts == cuts && state.flushed_end >= log.recovery_point;
+            let open = state.standing != Standing::Closed;
+            let holds = open && state.cuts == cuts && state.flushed_end >= log.recovery_point;
             if !holds || !same_segments(&state, &log) {
                 return Ok(false);
             }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::batch::{BatchHeader, HEADER_BYTES, NO_TIMESTAMP, with_delete_horizon};
-use super::compression::{compress, unpacked_limit};
+use super::compression::{compress, stored_limit};
 use super::config::{CompressionLevels, LogConfig, TimestampType};
 use super::offset_map::OffsetMap;
 use super::producers::Producers;
@@ -70,7 +70,7 @@ impl<'a> Cleaning<'a> {
     fn clean_records(&mut self, batch: &ScannedBatch<'_>) -> Option<Cleaned> {
         let header = &batch.header;
         let mut unpacked = std::mem::take(&mut self.unpacked);
-        let payload = batch.payload(unpacked_limit(self.config.max_message_bytes), &mut unpacked).ok()?;
+        let payload = batch.payload(stored_limit(), &mut unpacked).ok()?;
         let aborted = header.is_transactional() && self.producers.is_aborted(header.producer_id, header.base_offset);
         let mut kept = Vec::new();
         let mut tombstones = false;

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checkpointing::Maintained;
 use super::cleaning::{Cleaned, Cleaning};
+use super::compression::stored_limit;
 use super::config::LogConfig;
 use super::error::LogError;
 use super::files::{self, CLEANED};
@@ -59,7 +61,7 @@ impl LogStore {
     /// Compacts the logs that are due, one after the other. Blocks.
     pub(super) fn compact(&self, now_ms: i64) -> Result<(), LogError> {
         for log in self.logs() {
-            if log.config.load().cleanup_policy.compact {
+            if log.config.load().cleanup_policy.compact && log.goes_on() {
                 let budget = self.options.cleaner_io_bytes_per_second;
                 log.compact(now_ms, self.options.cleaner_dedupe_bytes, budget)?;
             }
@@ -69,8 +71,35 @@ impl LogStore {
 }
 
 impl Log {
-    fn compact(&self, now_ms: i64, map_bytes: u64, bytes_per_second: Option<u64>) -> Result<(), LogError> {
+    /// Whether work on the log goes on: not when the node stops or the log is deleted.
+    fn goes_on(&self) -> bool {
+        !self.shared.stop.is_stopping() && self.state.lock().standing != Standing::Closed
+    }
+
+    /// Compacts the log if it is due. One with records that cannot be read is left alone from then on: readers meet the
+    /// damage where it is, and the other logs are compacted.
+    pub(super) fn compact(&self, now_ms: i64, map_bytes: u64, bytes_per_second: Option<u64>) -> Result<(), LogError> {
         let mut maintained = self.maintenance.lock();
+        if maintained.unreadable {
+            return Ok(());
+        }
+        match self.compact_locked(&mut maintained, now_ms, map_bytes, bytes_per_second) {
+            Err(error @ LogError::Corrupt { .. }) => {
+                tracing::error!(log = %self.name, %error, "not compacted any more");
+                maintained.unreadable = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn compact_locked(
+        &self,
+        maintained: &mut Maintained,
+        now_ms: i64,
+        map_bytes: u64,
+        bytes_per_second: Option<u64>,
+    ) -> Result<(), LogError> {
         let config = self.config.load_full();
         let Some(recovery_point) = self.shared.checkpoints.lock().get(&self.id).map(|known| known.recovery_point)
         else {
@@ -78,31 +107,61 @@ impl Log {
         };
         let plan = plan(&self.state.lock(), &config, maintained.cleaned_end, recovery_point, now_ms);
         let Some(mut plan) = plan else { return Ok(()) };
-        let (newest, end) = newest_offsets(&plan, &config, map_bytes)?;
+        let (newest, end) = self.newest_offsets(&plan, map_bytes)?;
         plan.slots.retain(|slot| slot.base() < end);
         let mut cleaning = Cleaning::new(&config, &newest, &plan.producers, now_ms);
         for group in groups(&plan.slots, config.segment_bytes) {
-            self.rewrite(group, &mut cleaning)?;
+            if !self.rewrite(group, &mut cleaning)? {
+                return Ok(());
+            }
             let bytes: u64 = group.iter().map(|slot| u64::from(slot.size)).sum();
             if let Some(rate) = bytes_per_second {
                 // The budget: this thread does nothing else, and may wait.
-                std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64));
+                let pause = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+                self.shared.stop.rest(pause, || self.state.lock().standing != Standing::Closed);
             }
         }
         maintained.cleaned_end = end;
         Ok(())
     }
 
-    /// Writes a group of segments anew as one, and swaps it in; leaves them alone when nothing changes.
-    fn rewrite(&self, group: &[Slot], cleaning: &mut Cleaning<'_>) -> Result<(), LogError> {
+    /// Writes a group of segments anew as one, and swaps it in; leaves them alone when nothing changes. False when it
+    /// was told to end before.
+    fn rewrite(&self, group: &[Slot], cleaning: &mut Cleaning<'_>) -> Result<bool, LogError> {
         let (base, end) = (group[0].base(), group[group.len() - 1].end);
-        let path = swap_source(&self.folder, base);
-        let mut output = Output::create(&self.shared, path)?;
+        let mut output = Output::create(&self.shared, swap_source(&self.folder, base))?;
+        let written = match self.write_cleaned(group, cleaning, &mut output) {
+            Ok(Some(written)) => written,
+            unfinished => {
+                output.discard()?;
+                return unfinished.map(|_| false);
+            }
+        };
+        if !written.changed {
+            output.discard()?;
+            return Ok(true);
+        }
+        let path = output.finish()?;
+        Counters::add(&self.shared.counters.compaction_bytes_written, u64::from(written.slot.size));
+        self.swap_in(group, written.slot, base, end, &path)?;
+        Ok(true)
+    }
+
+    /// Writes what a group's segments keep; `None` when it was told to end before.
+    fn write_cleaned(
+        &self,
+        group: &[Slot],
+        cleaning: &mut Cleaning<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<Option<Written>, LogError> {
         let mut changed = group.len() > 1;
         let mut cleaned = Slot::empty(Arc::clone(&group[0].segment), group[0].since_ms);
         for slot in group {
             let mut scanner = slot.segment.scanner(0, slot.size)?;
             while let Some(batch) = scanner.next_batch() {
+                if !self.goes_on() {
+                    return Ok(None);
+                }
                 let batch = batch.map_err(|error| slot.segment.scan_error(error))?;
                 Counters::add(&self.shared.counters.compaction_bytes_read, batch.bytes.len() as u64);
                 let Some(outcome) = cleaning.clean(&batch) else {
@@ -120,12 +179,7 @@ impl Log {
                 output.write(bytes)?;
             }
         }
-        if !changed {
-            return output.discard();
-        }
-        let written = output.finish()?;
-        Counters::add(&self.shared.counters.compaction_bytes_written, u64::from(cleaned.size));
-        self.swap_in(group, cleaned, base, end, &written)
+        Ok(Some(Written { slot: cleaned, changed }))
     }
 
     fn swap_in(
@@ -165,42 +219,51 @@ impl Log {
         let first = state.slots.iter().position(|slot| slot.base() == replaced[0]);
         let first = first.expect("segments are removed only under the maintenance lock, which is held");
         state.slots.splice(first..first + replaced.len(), [cleaned.clone()]);
+        state.cuts += 1;
+    }
+
+    /// The newest offset of each key from where the log is dirty, as far as memory allows and until it is told to end.
+    /// Returns also the end: that of the last segment that went in whole.
+    fn newest_offsets(&self, plan: &Plan, map_bytes: u64) -> Result<(OffsetMap, Offset), LogError> {
+        let mut newest = OffsetMap::new(map_bytes);
+        let mut unpacked = Vec::new();
+        let mut end = plan.dirty_from;
+        for slot in plan.slots.iter().filter(|slot| slot.end > plan.dirty_from) {
+            let mut scanner = slot.segment.scanner(0, slot.size)?;
+            while let Some(batch) = scanner.next_batch() {
+                let batch = batch.map_err(|error| slot.segment.scan_error(error))?;
+                let header = &batch.header;
+                let aborted =
+                    header.is_transactional() && plan.producers.is_aborted(header.producer_id, header.base_offset);
+                if header.is_control() || aborted {
+                    continue;
+                }
+                // A single segment goes in whole: else a log of many keys would never be compacted.
+                let full =
+                    !newest.is_empty() && end > plan.dirty_from && !newest.has_room(header.count.max(0) as usize);
+                if full || !self.goes_on() {
+                    return Ok((newest, end));
+                }
+                let payload = batch
+                    .payload(stored_limit(), &mut unpacked)
+                    .map_err(|error| unreadable(slot, batch.position, &error))?;
+                for record in Records::new(payload, header.count) {
+                    let record = record.map_err(|error| unreadable(slot, batch.position, &error))?;
+                    if let Some(key) = record.key {
+                        newest.note(key, header.base_offset + i64::from(record.offset_delta));
+                    }
+                }
+            }
+            end = slot.end;
+        }
+        Ok((newest, end))
     }
 }
 
-/// The newest offset of each key from where the log is dirty, as far as memory allows. Returns also the end: that
-/// of the last segment that went in whole.
-fn newest_offsets(plan: &Plan, config: &LogConfig, map_bytes: u64) -> Result<(OffsetMap, Offset), LogError> {
-    let mut newest = OffsetMap::new(map_bytes);
-    let mut unpacked = Vec::new();
-    let limit = super::compression::unpacked_limit(config.max_message_bytes);
-    let mut end = plan.dirty_from;
-    for slot in plan.slots.iter().filter(|slot| slot.end > plan.dirty_from) {
-        let mut scanner = slot.segment.scanner(0, slot.size)?;
-        while let Some(batch) = scanner.next_batch() {
-            let batch = batch.map_err(|error| slot.segment.scan_error(error))?;
-            let header = &batch.header;
-            let aborted =
-                header.is_transactional() && plan.producers.is_aborted(header.producer_id, header.base_offset);
-            if header.is_control() || aborted {
-                continue;
-            }
-            // A single segment goes in whole: else a log of many keys would never be compacted.
-            if !newest.is_empty() && end > plan.dirty_from && !newest.has_room(header.count.max(0) as usize) {
-                return Ok((newest, end));
-            }
-            let payload =
-                batch.payload(limit, &mut unpacked).map_err(|error| unreadable(slot, batch.position, &error))?;
-            for record in Records::new(payload, header.count) {
-                let record = record.map_err(|error| unreadable(slot, batch.position, &error))?;
-                if let Some(key) = record.key {
-                    newest.note(key, header.base_offset + i64::from(record.offset_delta));
-                }
-            }
-        }
-        end = slot.end;
-    }
-    Ok((newest, end))
+/// A group of segments written anew.
+struct Written {
+    slot: Slot,
+    changed: bool,
 }
 
 fn swap_source(folder: &Path, base: Offset) -> PathBuf {

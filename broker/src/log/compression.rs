@@ -36,6 +36,12 @@ pub fn unpacked_limit(max_message_bytes: u32) -> usize {
     UNPACKED_BYTES.max(max_message_bytes as usize * 8)
 }
 
+/// How many bytes a stored batch may unpack to. It was checked when it was appended, under the `max.message.bytes` of
+/// that time, which may have been any.
+pub fn stored_limit() -> usize {
+    unpacked_limit(i32::MAX as u32)
+}
+
 /// Decompresses `payload` into `into` (cleared first), at most `limit` bytes.
 ///
 /// Memory grows with what really comes out, not with what a header promises.

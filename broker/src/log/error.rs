@@ -141,6 +141,13 @@ impl LogError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
+
+    /// Whether there was no room: what was attempted may be attempted again when there is.
+    pub(super) fn is_full(&self) -> bool {
+        use std::io::ErrorKind;
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    }
 }
 
 impl AppendError {

@@ -32,14 +32,25 @@ pub fn encode_identity(topic: TopicId) -> Vec<u8> {
     serde_json::to_vec(&identity).expect("encoded because a number and a UUID always are")
 }
 
-/// Whose folder it is; `None` when it is nobody's: the file is missing or not whole.
+/// Whose folder it is; `None` when it is nobody's: the file is missing, or a crash has left only its beginning or zeros.
+/// A file that is there but says something else is an error: what lies beside it may have been acknowledged.
 pub fn read_identity(disk: &dyn Disk, folder: &Path) -> io::Result<Option<TopicId>> {
     let Some(bytes) = read_small(disk, &folder.join(IDENTITY_FILE), MOST_IDENTITY_BYTES)? else { return Ok(None) };
-    let identity: Option<Identity> = serde_json::from_slice(&bytes).ok();
-    Ok(identity.filter(|identity| identity.version == IDENTITY_VERSION).and_then(|it| TopicId::from_uuid(it.topic_id)))
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{IDENTITY_FILE} {what}"));
+    let identity: Identity = match serde_json::from_slice(&bytes) {
+        Err(error) if error.is_eof() => return Ok(None),
+        parsed => parsed.map_err(|error| damaged(format!("is damaged: {error}")))?,
+    };
+    if identity.version != IDENTITY_VERSION {
+        return Err(damaged(format!("has version {}, this program reads {IDENTITY_VERSION}", identity.version)));
+    }
+    TopicId::from_uuid(identity.topic_id).map(Some).ok_or_else(|| damaged("names no topic".to_owned()))
 }
 
-/// A whole file of at most `most` bytes; `None` when there is none or it is larger.
+/// A whole file; `None` when there is none, or it is longer than `most` bytes.
 pub fn read_small(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, OpenMode::Read) {
         Ok(file) => file,

@@ -3,7 +3,7 @@
 use crate::ids::Offset;
 
 use super::batch::NO_TIMESTAMP;
-use super::compression::unpacked_limit;
+use super::compression::stored_limit;
 use super::error::LogError;
 use super::index::Target;
 use super::partition_log::Log;
@@ -85,8 +85,7 @@ impl Log {
             what,
         };
         let mut unpacked = Vec::new();
-        let limit = unpacked_limit(self.config.load().max_message_bytes);
-        let payload = batch.payload(limit, &mut unpacked).map_err(|error| corrupt(error.to_string()))?;
+        let payload = batch.payload(stored_limit(), &mut unpacked).map_err(|error| corrupt(error.to_string()))?;
         for record in Records::new(payload, batch.header.count) {
             let record = record.map_err(|error| corrupt(error.to_string()))?;
             let offset = batch.header.base_offset + i64::from(record.offset_delta);

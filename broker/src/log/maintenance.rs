@@ -34,23 +34,42 @@ fn due(last: &mut Option<u64>, now: u64, interval: u64) -> bool {
 }
 
 impl LogStore {
-    /// One round of what happens in the background, each part at its own interval: roll by age, retention, compaction,
-    /// checkpoints, removal of deleted files, and taking appends again after a full disk. Blocks. Meant to be called
-    /// about every second.
+    /// One round of what happens in the background, each part at its own interval: roll by age, retention, checkpoints,
+    /// removal of deleted files, and taking appends again after a full disk. Blocks. Meant to be called about every
+    /// second. What finds no room on the disk is put off.
     pub fn maintain(&self) -> Result<(), LogError> {
+        put_off_when_full(self.maintain_now())
+    }
+
+    /// Compacts the logs that are due, at its own interval, one after the other; beside `maintain`, because it may take
+    /// long. Blocks. Meant to be called about every second. What finds no room on the disk is put off.
+    pub fn compact_due(&self) -> Result<(), LogError> {
+        let now = self.shared.clock.monotonic().as_millis() as u64;
+        if !due(&mut self.rounds.lock().compaction, now, self.options.cleaner_backoff_ms) {
+            return Ok(());
+        }
+        put_off_when_full(self.compact(self.shared.clock.wall_ms()))
+    }
+
+    /// Ends long background work soon: the node stops. `close` comes after it.
+    pub fn stop_background(&self) {
+        self.shared.stop.stop();
+    }
+
+    fn maintain_now(&self) -> Result<(), LogError> {
         let now = self.shared.clock.monotonic().as_millis() as u64;
         let now_ms = self.shared.clock.wall_ms();
-        let (retention, checkpoint, compaction) = {
+        let (retention, checkpoint) = {
             let mut rounds = self.rounds.lock();
             (
                 due(&mut rounds.retention, now, self.options.retention_check_interval_ms),
                 due(&mut rounds.checkpoint, now, CHECKPOINT_INTERVAL_MS),
-                due(&mut rounds.compaction, now, self.options.cleaner_backoff_ms),
             )
         };
         let logs = self.logs();
         for log in &logs {
             log.remove_orphans()?;
+            log.retry_identity();
         }
         self.remove_doomed(now)?;
         let mut removable = Vec::new();
@@ -69,9 +88,6 @@ impl LogStore {
         for log in removable {
             log.remove_old_segments()?;
         }
-        if compaction {
-            self.compact(now_ms)?;
-        }
         Ok(())
     }
 
@@ -84,16 +100,14 @@ impl LogStore {
     pub(super) fn checkpoint(&self, closing: bool) -> Result<(), LogError> {
         let captures: Vec<_> =
             self.logs().into_iter().filter_map(|log| log.capture().map(|capture| (log, capture))).collect();
-        if captures.is_empty() && !self.shared.checkpoints.lock().is_stale() {
+        if captures.is_empty() && !self.shared.checkpoints.lock().is_unsaved() {
             return Ok(());
         }
         self.shared.wal.sync_all()?;
         for (log, capture) in captures {
             let end = capture.end();
             let idle = closing || self.rounds.lock().ends.insert(log.id(), end) == Some(end);
-            if log.state.lock().standing != Standing::Closed {
-                log.settle(capture, idle)?;
-            }
+            log.settle(capture, idle)?;
         }
         self.shared.checkpoints.lock().store(&*self.shared.disk)
     }
@@ -107,6 +121,17 @@ impl LogStore {
     }
 }
 
+/// A full disk is no failure of background work: it goes on when there is room. Everything it does may be cut short.
+fn put_off_when_full(outcome: Result<(), LogError>) -> Result<(), LogError> {
+    match outcome {
+        Err(error) if error.is_full() => {
+            tracing::warn!(%error, "background work waits for room on the disk");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 /// Removes a file or a folder that may be gone already.
 fn remove_all(shared: &Shared, path: &std::path::Path) -> io::Result<()> {
     match shared.disk.list(path) {
@@ -116,8 +141,17 @@ fn remove_all(shared: &Shared, path: &std::path::Path) -> io::Result<()> {
 }
 
 impl Log {
+    /// Writes `partition.json` when it was refused before: records that were taken wait for it.
+    fn retry_identity(&self) {
+        let state = self.state.lock();
+        if state.standing != Standing::Closed {
+            self.identity.ensure(&self.shared.wal);
+        }
+    }
+
     /// Removes the files of segments that a refusal left behind the log's end, so that appends can be taken again.
     fn remove_orphans(&self) -> Result<(), LogError> {
+        let Some(_maintenance) = self.maintenance.try_lock() else { return Ok(()) };
         let orphans = {
             let state = self.state.lock();
             if state.orphans.is_empty() || state.standing == Standing::Closed {
@@ -125,7 +159,6 @@ impl Log {
             }
             state.orphans.clone()
         };
-        let _maintenance = self.maintenance.lock();
         for segment in &orphans {
             self.shared.wal.retire(&segment.file)?;
             for path in [segment.file.path().to_owned(), files::index_path(&self.folder, segment.base)] {

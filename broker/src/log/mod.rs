@@ -33,6 +33,7 @@ mod recovery;
 mod retention;
 pub mod scan;
 mod segment;
+mod stop;
 mod store;
 #[cfg(test)]
 mod tests;

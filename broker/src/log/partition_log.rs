@@ -19,6 +19,7 @@ use super::epochs::EpochHistory;
 use super::error::{LogError, ReadError};
 use super::producers::{Producers, Undo};
 use super::segment::{Segment, SegmentListener, Slot};
+use super::stop::Stop;
 use super::types::{LogListener, LogOffsets, ProducerState};
 
 /// What all logs of a node share.
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub checkpoints: Mutex<CheckpointFile>,
     /// What waits for its removal: when (monotonic ms), and what.
     pub doomed: Mutex<Vec<(u64, PathBuf)>>,
+    pub stop: Stop,
 }
 
 impl Shared {
@@ -144,7 +146,7 @@ pub(super) struct State {
     pub pending: VecDeque<Pending>,
     pub next_token: u64,
     pub standing: Standing,
-    /// Counts refusals and truncations: what was true of the end before may not be any more.
+    /// Counts refusals, truncations and compactions: what was true of the segments before may not be any more.
     pub cuts: u64,
     /// Segments that a refusal left behind the log's end; their files are to be removed.
     pub orphans: Vec<Arc<Segment>>,

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
-use crate::ids::Offset;
+use crate::ids::{LeaderEpoch, Offset};
 
 use super::checkpoint::{LogCheckpoint, SegmentCheckpoint};
 use super::checkpointing::Maintained;
@@ -17,6 +17,7 @@ use super::error::LogError;
 use super::files::{self, CLEANED, DELETED};
 use super::partition_log::{Shared, Standing, State};
 use super::producers::Producers;
+use super::scan::ScanError;
 use super::segment::{Segment, SegmentListener, Slot};
 
 /// Index entries are this far apart until the topic's settings are known, bytes.
@@ -92,7 +93,7 @@ struct Recovery<'a> {
     producers: Producers,
     /// Batches before this offset are in the producers' state already.
     replay_from: Offset,
-    /// The snapshot that the checkpoint names is damaged: all batches must be read.
+    /// The snapshot that the checkpoint names is damaged: batches before the checkpoint must be read too.
     producers_lost: bool,
     end: Option<Offset>,
 }
@@ -118,7 +119,7 @@ impl Recovery<'_> {
         self.remove_segments(&gone)?;
         let end = self.finish_slots(log_start)?;
         let log_start = log_start.unwrap_or(self.slots[0].base()).max(self.slots[0].base()).min(end);
-        self.rebuild_producers()?;
+        self.rebuild_producers(&found.snapshots)?;
         let snapshots = self.drop_snapshots(&found.snapshots, end)?;
         Ok(self.recovered(log_start, end, snapshots))
     }
@@ -148,7 +149,10 @@ impl Recovery<'_> {
             cuts: 0,
             orphans: Vec::new(),
         };
-        Recovered { state, maintained: Maintained { snapshots, snapshot, snapshot_version: 0, cleaned_end } }
+        Recovered {
+            state,
+            maintained: Maintained { snapshots, snapshot, snapshot_version: 0, cleaned_end, unreadable: false },
+        }
     }
 
     /// Opens one segment and reads what the checkpoint does not vouch for. Whether the next one may follow it.
@@ -167,11 +171,27 @@ impl Recovery<'_> {
             None => Slot::empty(segment, now),
         };
         self.end = Some(slot.end.max(expected));
-        let vouched_for = known.is_some() && (self.trust == Trust::Everything || known != self.last_known());
+        if let Some(last) = known.filter(|known| known.size > 0).and_then(|known| known.end.get().checked_sub(1)) {
+            let epoch = self.epochs.at(Offset::new(last)).map_or(-1, LeaderEpoch::get);
+            self.newest_epoch = self.newest_epoch.max(epoch);
+        }
+        let vouched_for = match known {
+            Some(known) if Some(known) == self.last_known() => self.ends_as_known(&slot)?,
+            other => other.is_some(),
+        };
         let whole = vouched_for || self.read_tail(&mut slot, next)?;
         self.end = Some(slot.end.max(expected));
         self.slots.push(slot);
         Ok(whole)
+    }
+
+    /// Whether an orderly stop left the newest segment as long as it is: then nothing of it need be read.
+    fn ends_as_known(&self, slot: &Slot) -> Result<bool, LogError> {
+        if self.trust != Trust::Everything {
+            return Ok(false);
+        }
+        let length = slot.segment.handle()?.len().map_err(LogError::io("reading", slot.segment.file.path()))?;
+        Ok(length == u64::from(slot.size))
     }
 
     fn last_known(&self) -> Option<&SegmentCheckpoint> {
@@ -196,7 +216,12 @@ impl Recovery<'_> {
         let known_size = slot.size;
         let mut scanner = slot.segment.scanner(slot.size, u32::try_from(length).unwrap_or(u32::MAX))?;
         while let Some(batch) = scanner.next_batch() {
-            let Ok(batch) = batch else { break };
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(ScanError::Batch { .. }) => break,
+                // What could not be read may be whole: it is not to be cut.
+                Err(error @ ScanError::Io { .. }) => return Err(slot.segment.scan_error(error)),
+            };
             if !self.fits(&batch.header, slot, next) {
                 break;
             }
@@ -211,6 +236,10 @@ impl Recovery<'_> {
         }
         slot.flushed_size = slot.size;
         let torn = u64::from(slot.size) < length;
+        if torn && self.was_whole(slot, known_size) {
+            let what = "a batch is damaged that was whole at the last checkpoint".to_owned();
+            return Err(LogError::Corrupt { path, position: slot.size.into(), what });
+        }
         if torn {
             tracing::warn!(path = %path.display(), from = slot.size, to = length, "a torn tail is cut");
             file.set_len(u64::from(slot.size)).map_err(LogError::io("cutting", &path))?;
@@ -221,6 +250,12 @@ impl Recovery<'_> {
             file.sync_all().map_err(LogError::io("syncing", &path))?;
         }
         Ok(!torn)
+    }
+
+    /// Whether the checkpoint had seen the whole segment though it no longer vouches for its bytes (compaction has
+    /// written them anew, synced): then nothing of it may be cut, and nothing behind it.
+    fn was_whole(&self, slot: &Slot, known_size: u32) -> bool {
+        known_size == 0 && self.checkpoint.is_some_and(|checkpoint| slot.end < checkpoint.recovery_point)
     }
 
     fn fits(&self, header: &super::batch::BatchHeader, slot: &Slot, next: Option<Offset>) -> bool {
@@ -260,14 +295,14 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Reads all batches for the producers' state when its snapshot was lost.
-    fn rebuild_producers(&mut self) -> Result<(), LogError> {
-        if !self.producers_lost {
-            return Ok(());
-        }
-        tracing::warn!(folder = %self.folder.display(), "a producer snapshot is lost: the log is read instead");
-        self.producers = Producers::default();
-        replay(&mut self.producers, &self.slots, Offset::FIRST)
+    /// Reads batches for the producers' state when its snapshot was lost: those behind the newest snapshot that is whole.
+    fn rebuild_producers(&mut self, snapshots: &[Offset]) -> Result<(), LogError> {
+        let Some(checkpoint) = self.checkpoint.filter(|_| self.producers_lost) else { return Ok(()) };
+        let earlier: Vec<_> = snapshots.iter().copied().filter(|at| *at <= checkpoint.recovery_point).collect();
+        let (from, producers) = newest_snapshot(self.shared, self.folder, &earlier)?;
+        tracing::warn!(folder = %self.folder.display(), %from, "a producer snapshot is lost: the log is read instead");
+        self.producers = producers;
+        replay(&mut self.producers, &self.slots, from)
     }
 
     /// Snapshots behind the end are of records that are gone.
@@ -295,10 +330,24 @@ impl Recovery<'_> {
 }
 
 /// The producers' state in a snapshot file; `None` when it is missing or damaged.
-pub(super) fn load_snapshot(shared: &Shared, folder: &Path, at: Offset) -> Result<Option<Producers>, LogError> {
+fn load_snapshot(shared: &Shared, folder: &Path, at: Offset) -> Result<Option<Producers>, LogError> {
     let path = files::snapshot_path(folder, at);
     let bytes = files::read_small(&*shared.disk, &path, MOST_SNAPSHOT_BYTES);
     Ok(bytes.map_err(LogError::io("reading", &path))?.and_then(|bytes| Producers::decode(&bytes)))
+}
+
+/// The newest of these snapshots (in order) that is whole, and its offset; no producers at the first offset when none is.
+pub(super) fn newest_snapshot(
+    shared: &Shared,
+    folder: &Path,
+    snapshots: &[Offset],
+) -> Result<(Offset, Producers), LogError> {
+    for at in snapshots.iter().rev() {
+        if let Some(producers) = load_snapshot(shared, folder, *at)? {
+            return Ok((*at, producers));
+        }
+    }
+    Ok((Offset::FIRST, Producers::default()))
 }
 
 /// Adds the batches from an offset on to the producers' state.

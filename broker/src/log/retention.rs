@@ -33,7 +33,9 @@ impl Log {
             if expired == state.slots.len() && state.standing == Standing::Open {
                 self.roll(&mut state);
             }
-            if let Some(kept) = state.slots.get(expired).map(Slot::base).filter(|_| expired > 0) {
+            let kept = state.slots.get(expired).map(Slot::base).filter(|_| expired > 0);
+            // A hole that compaction left before the next segment may reach beyond the high watermark.
+            if let Some(kept) = kept.filter(|kept| *kept <= state.high_watermark) {
                 state.move_start(kept);
             }
         }
@@ -48,7 +50,7 @@ impl Log {
     /// Removes segments below the log start, as far as the checkpoint knows that start: after a crash in the middle
     /// the next start removes the rest. Blocks.
     pub(super) fn remove_old_segments(&self) -> Result<(), LogError> {
-        let mut maintained = self.maintenance.lock();
+        let Some(mut maintained) = self.maintenance.try_lock() else { return Ok(()) };
         let Some(log_start) = self.shared.checkpoints.lock().get(&self.id).map(|known| known.log_start) else {
             return Ok(());
         };
@@ -106,9 +108,13 @@ impl Log {
 fn expired(state: &State, config: &LogConfig, now_ms: i64) -> usize {
     let mut bytes: u64 = state.slots.iter().map(|slot| u64::from(slot.size)).sum();
     let mut count = 0;
-    for slot in &state.slots {
-        if slot.size == 0 || slot.end > state.high_watermark {
+    for (at, slot) in state.slots.iter().enumerate() {
+        if slot.end > state.high_watermark {
             break;
+        }
+        // The newest before its first record, or one of which compaction has left nothing.
+        if slot.size == 0 {
+            continue;
         }
         let old = config.retention_ms.is_some_and(|limit| {
             slot.max_timestamp >= 0
@@ -119,7 +125,7 @@ fn expired(state: &State, config: &LogConfig, now_ms: i64) -> usize {
             break;
         }
         bytes -= u64::from(slot.size);
-        count += 1;
+        count = at + 1;
     }
     count
 }

@@ -21,6 +21,7 @@ use super::identity::Identity;
 use super::partition_log::{Counters, Log, LogLink, Shared, Standing};
 use super::recovery::{Recovered, Trust, recover};
 use super::segment::SegmentListener;
+use super::stop::Stop;
 
 /// The checkpoint of all logs, beside the folder of the logs: no topic can have its name there.
 const CHECKPOINT_FILE: &str = "log-checkpoint";
@@ -72,6 +73,7 @@ impl LogStore {
             counters: Arc::default(),
             checkpoints: Mutex::new(CheckpointFile::new(path, Checkpoint::new())),
             doomed: Mutex::default(),
+            stop: Stop::default(),
         });
         let logs = open_all(&shared, &folders, &known, trust)?;
         {
@@ -149,6 +151,7 @@ impl LogStore {
     fn delete_locked(&self, id: &TopicPartition) -> Result<(), LogError> {
         let Some(log) = self.logs.write().remove(id) else { return Ok(()) };
         log.state.lock().standing = Standing::Closed;
+        self.shared.stop.look_again();
         let _maintenance = log.maintenance.lock();
         for file in log.wal_files() {
             self.shared.wal.retire(&file)?;

@@ -7,7 +7,7 @@ use super::files;
 use super::index::Target;
 use super::partition_log::{Log, Standing};
 use super::producers::Producers;
-use super::recovery::{load_snapshot, replay, sync_folder};
+use super::recovery::{newest_snapshot, replay, sync_folder};
 use super::segment::Slot;
 
 impl Log {
@@ -46,7 +46,7 @@ impl Log {
 
         let mut slots = kept;
         *slots.last_mut().expect("the segment that holds the cut is kept") = last;
-        let (from, mut producers) = self.newest_snapshot(&maintained.snapshots)?;
+        let (from, mut producers) = newest_snapshot(&self.shared, &self.folder, &maintained.snapshots)?;
         replay(&mut producers, &slots, from)?;
         self.finish_cut(slots, producers, to);
         Ok(())
@@ -80,15 +80,6 @@ impl Log {
         file.sync_all().map_err(LogError::io("syncing", &path))?;
         slot.segment.load_index(&*self.shared.disk, slot.size, interval)?;
         slot.segment.truncate_index(&*self.shared.disk, slot.size)
-    }
-
-    fn newest_snapshot(&self, snapshots: &[Offset]) -> Result<(Offset, Producers), LogError> {
-        for at in snapshots.iter().rev() {
-            if let Some(producers) = load_snapshot(&self.shared, &self.folder, *at)? {
-                return Ok((*at, producers));
-            }
-        }
-        Ok((Offset::FIRST, Producers::default()))
     }
 
     fn finish_cut(&self, slots: Vec<Slot>, producers: Producers, to: Offset) {

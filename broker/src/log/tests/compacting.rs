@@ -48,7 +48,7 @@ proptest! {
             fill(&node, &log, chunk);
             let (before, end) = (table(&log), log.offsets().log_end);
             node.clock.advance(10_000);
-            node.store.maintain().expect("maintained");
+            node.maintain();
             prop_assert_eq!(table(&log), before);
             prop_assert_eq!(log.offsets().log_end, end);
         }
@@ -70,7 +70,7 @@ fn superseded_records_go_and_the_rest_is_merged() {
     let segments = log.segment_count();
     for _ in 0..3 {
         node.clock.advance(10_000);
-        node.store.maintain().expect("maintained");
+        node.maintain();
         // What is clean already is merged when there is something new to clean.
         fill(&node, &log, &records[..20]);
     }
@@ -86,14 +86,14 @@ fn a_tombstone_stays_for_delete_retention_ms() {
     let log = node.log(config);
     let tombstones = |log: &Log| read_all(log).iter().filter(|seen| seen.value.is_none()).count();
     fill(&node, &log, &[(0, Some(1)), (0, None), (1, Some(1)), (1, Some(2)), (1, Some(3))]);
-    node.store.maintain().expect("maintained");
+    node.maintain();
     assert_eq!(tombstones(&log), 1);
     for round in 0..3u16 {
         node.clock.advance(20_000);
         fill(&node, &log, &[(1, Some(round)), (1, Some(round)), (1, Some(round))]);
-        node.store.maintain().expect("maintained");
+        node.maintain();
         node.clock.advance(20_000);
-        node.store.maintain().expect("maintained");
+        node.maintain();
     }
     assert_eq!(tombstones(&log), 0);
 }

@@ -1,9 +1,11 @@
 //! A node's logs on a simulated disk: what the tests beside this file share.
 
+mod background;
 mod basics;
 mod compacting;
 mod model;
 mod produced;
+mod recovering;
 mod refused;
 
 use std::path::{Path, PathBuf};
@@ -94,6 +96,12 @@ impl Node {
 
     pub(super) fn log(&self, config: LogConfig) -> Arc<Log> {
         self.store.open_or_create("topic", id(1, 0), Arc::new(config)).expect("made")
+    }
+
+    /// A round of all background work.
+    pub(super) fn maintain(&self) {
+        self.store.maintain().expect("maintained");
+        self.store.compact_due().expect("compacted");
     }
 
     /// The same node after a power loss.

@@ -23,9 +23,11 @@ use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, OpenMode};
 /// Bytes that the disk writes at once or not at all.
 pub const SECTOR: usize = 512;
 
-/// An operation that changes the disk, for choosing which fails.
+/// An operation, for choosing which fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
+    /// Bytes are read.
+    Read,
     /// A file or folder is made.
     Create,
     /// Bytes are written.
@@ -383,7 +385,13 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.check_alignment(buffer, position);
-        self.disk.look(|state| Ok(state.files[&self.inode].read(buffer, position)))
+        // Changes nothing, so it is no fault point.
+        let mut state = self.disk.state.lock();
+        if state.crashed {
+            return Err(crashed());
+        }
+        state.injected(Operation::Read, &self.path)?;
+        Ok(state.files[&self.inode].read(buffer, position))
     }
 
     fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
