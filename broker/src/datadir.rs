@@ -135,7 +135,7 @@ impl DataDir {
     /// Opens the folder, making it when it does not exist. `cluster_id` is checked when the folder has one already, and
     /// drawn when neither has. `draw` makes random UUIDs.
     ///
-    /// The mark of a clean shutdown is taken away: it counts for this start only.
+    /// Changes nothing that is there: a start that fails before `begin_use` leaves the mark of a clean shutdown.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -160,8 +160,18 @@ impl DataDir {
         if formed && is_empty(dir.disk.as_ref(), &dir.meta_dir())? {
             return Err(DataDirError::NoMetadata(path.to_owned()));
         }
-        dir.clean_shutdown = dir.take_clean_shutdown()?;
+        dir.clean_shutdown = dir.read_clean_shutdown()?;
         Ok(dir)
+    }
+
+    /// Takes the mark of a clean shutdown away, before anything else is written: it counts for one start.
+    pub fn begin_use(&self) -> Result<(), DataDirError> {
+        if self.clean_shutdown.is_none() {
+            return Ok(());
+        }
+        let path = self.path.join(CLEAN_SHUTDOWN);
+        self.disk.remove_file(&path).map_err(io_error("remove", &path))?;
+        self.disk.sync_dir(&self.path).map_err(io_error("sync", &self.path))
     }
 
     /// Whose it is.
@@ -201,11 +211,9 @@ impl DataDir {
         self.path.join(WAL).join(META)
     }
 
-    fn take_clean_shutdown(&self) -> Result<Option<BrokerEpoch>, DataDirError> {
+    fn read_clean_shutdown(&self) -> Result<Option<BrokerEpoch>, DataDirError> {
         let path = self.path.join(CLEAN_SHUTDOWN);
         let Some(text) = read(self.disk.as_ref(), &path)? else { return Ok(None) };
-        self.disk.remove_file(&path).map_err(io_error("remove", &path))?;
-        self.disk.sync_dir(&self.path).map_err(io_error("sync", &self.path))?;
         let number: Option<i64> = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
         let epoch = number.and_then(|number| BrokerEpoch::try_from(number).ok());
         let damaged = || DataDirError::Damaged { path, what: "it holds no broker epoch".to_owned() };
@@ -414,8 +422,18 @@ mod tests {
         drop(dir);
         assert_eq!(open(&disk.crash(2)).expect("its own").clean_shutdown(), Some(BrokerEpoch::new(17)));
         let disk = disk.kill();
-        assert_eq!(open(&disk).expect("its own").clean_shutdown(), Some(BrokerEpoch::new(17)));
+        let dir = open(&disk).expect("its own");
+        assert_eq!(dir.clean_shutdown(), Some(BrokerEpoch::new(17)));
+        dir.begin_use().expect("no faults");
         assert_eq!(open(&disk.crash(3)).expect("its own").clean_shutdown(), None, "this start may have crashed");
+    }
+
+    #[test]
+    fn a_start_that_fails_before_it_changes_anything_leaves_the_mark() {
+        let disk = SimDisk::new();
+        open(&disk).expect("a new folder").set_clean_shutdown(BrokerEpoch::new(17)).expect("no faults");
+        drop(open(&disk).expect("its own"));
+        assert_eq!(open(&disk).expect("its own").clean_shutdown(), Some(BrokerEpoch::new(17)));
     }
 
     #[test]

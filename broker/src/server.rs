@@ -28,7 +28,7 @@ use crate::kafka::configs::initial_settings;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::Limits;
 use crate::kafka::metrics::Metrics;
-use crate::log::LogStore;
+use crate::log::{LogError, LogStore};
 use crate::metadata::controller::{RegisterError, register_node};
 use crate::metadata::{Image, MetadataPlane, Node as Registration};
 use crate::raft::{RaftNode, RaftOptions};
@@ -71,7 +71,10 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
     for name in config.without_effect() {
         tracing::warn!(setting = name, "this setting has no effect in Chronik");
     }
-    let mut node = Node::start(config, log_level).await?;
+    let mut node = tokio::select! {
+        started = Node::start(config, log_level) => started?,
+        signal = signals.next() => return Err(failed(format!("{signal} while starting: stopped at once, not cleanly"))),
+    };
     tracing::info!(
         node = node.id.get(),
         epoch = node.epoch.get(),
@@ -152,8 +155,12 @@ impl Node {
         let images = storage.raft.subscribe();
         let index = storage.raft.image().index();
         back.spawn("follow the metadata", |stop| follow_images(partitions.clone(), images, stop));
-        back.spawn("maintain the logs", |stop| maintain(storage.logs.clone(), stop));
-        partitions.applied(index).await;
+        back.spawn("maintain the logs", |stop| every_second(storage.logs.clone(), LogStore::maintain, stop));
+        back.spawn("compact the logs", |stop| every_second(storage.logs.clone(), LogStore::compact_due, stop));
+        tokio::select! {
+            () = partitions.applied(index) => {}
+            why = back.ended() => return Err(failed(why)),
+        }
 
         let metadata: Arc<dyn MetadataPlane> = storage.raft.clone();
         let options = GroupOptions::of(&settings.at_start());
@@ -216,6 +223,7 @@ impl Node {
         self.groups.release();
         self.front.stop().await;
         self.groups.stop().await;
+        self.storage.logs.stop_background();
         self.back.stop().await;
         let Self { dir, epoch, storage, .. } = self;
         let closed = blocking(move || {
@@ -247,6 +255,7 @@ async fn open_storage(
 ) -> Result<(DataDir, Storage), ServerError> {
     blocking(move || {
         let clean = dir.clean_shutdown().is_some();
+        dir.begin_use().map_err(failed)?;
         let options = RaftOptions {
             node: settings.node(),
             dir: dir.meta_dir(),
@@ -332,14 +341,18 @@ async fn follow_images(
     }
 }
 
-/// Retention, compaction, checkpoints.
-async fn maintain(logs: Arc<LogStore>, stop: CancellationToken) -> Result<(), String> {
+/// One kind of background work on the logs, which blocks.
+async fn every_second(
+    logs: Arc<LogStore>,
+    work: fn(&LogStore) -> Result<(), LogError>,
+    stop: CancellationToken,
+) -> Result<(), String> {
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(MAINTAIN_EVERY) => {}
         }
         let logs = logs.clone();
-        blocking(move || logs.maintain()).await.map_err(|why| why.to_string())?;
+        blocking(move || work(&logs)).await.map_err(|why| why.to_string())?;
     }
 }
