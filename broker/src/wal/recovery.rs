@@ -50,6 +50,8 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
     let (files, next_file) = journal_files(disk, dir)?;
     let mut survey = Survey::default();
     let mut found = Vec::new();
+    // The journal's first file is there before the first append: without one no file was ever written.
+    let used = !files.is_empty();
     for (path, handle) in files {
         let bytes = read_whole(handle.as_ref()).on("read", &path)?;
         let generation = survey.take(&path, &bytes)?;
@@ -69,7 +71,7 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
             disk.sync_dir(folder).on("sync folder", folder)?;
         }
     }
-    if !survey.clean && holds_files(disk, root, dir)? {
+    if !survey.clean && used {
         // A killed process leaves bytes in the page cache that no journal covers; before anything is built on them
         // they must be durable.
         disk.sync_filesystem(root).on("sync the file system of", root)?;
@@ -107,11 +109,6 @@ fn journal_files(disk: &dyn Disk, dir: &Path) -> Result<(OpenFiles, u64), WalErr
     }
     files.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok((files, next))
-}
-
-fn holds_files(disk: &dyn Disk, root: &Path, dir: &Path) -> Result<bool, WalError> {
-    let entries = disk.list(root).on("list", root)?;
-    Ok(entries.iter().any(|entry| root.join(&entry.name) != dir))
 }
 
 fn read_whole(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
