@@ -13,7 +13,7 @@ use super::{IoContext, WalError};
 
 /// Dirty files up to which each is synced itself. Beyond, one sync of the whole file system is quicker (500 files of one
 /// append each: 50 ms instead of 1,000 ms), though it writes what others have left there, too.
-const FILES_SYNCED_SINGLY: usize = 64;
+pub(super) const FILES_SYNCED_SINGLY: usize = 64;
 
 /// Work for the background thread.
 pub(super) enum Job {

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::background::FILES_SYNCED_SINGLY;
 use super::file::all_folders;
 use super::journal::ring::{FILE_BYTES_MIN, Found, JournalFile, file_number};
 use super::journal::{self, ALIGNMENT, Entry, FileId, Position, Round};
@@ -185,10 +186,13 @@ impl Survey {
     }
 
     fn replay(&self, disk: &dyn Disk, root: &Path, open_files: usize) -> Result<(), WalError> {
-        let mut targets =
-            Targets { disk, root, limit: open_files.max(1), open: HashMap::new(), paths: BTreeSet::new() };
+        let generations = || self.generations.range(self.spent().generation..).map(|(_, generation)| generation);
+        let Some(first) = generations().next() else { return Ok(()) };
+        let witness = disk.open(&first.path, OpenMode::Read).on("open", &first.path)?;
+        let limit = open_files.max(1);
+        let mut targets = Targets { disk, root, witness, limit, open: HashMap::new(), paths: BTreeSet::new() };
         let mut appends = 0_u64;
-        for generation in self.generations.range(self.spent().generation..).map(|(_, generation)| generation) {
+        for generation in generations() {
             let path = &generation.path;
             let bytes = disk.open(path, OpenMode::Read).and_then(|file| read_whole(file.as_ref()));
             let bytes = bytes.on("read", path)?;
@@ -229,6 +233,9 @@ fn unregistered(path: &Path, file: FileId) -> WalError {
 struct Targets<'a> {
     disk: &'a dyn Disk,
     root: &'a Path,
+    /// Opened before the first write: its sync of the file system misses none that failed.
+    witness: Arc<dyn DiskFile>,
+    /// Files kept open at most.
     limit: usize,
     open: HashMap<PathBuf, Arc<dyn DiskFile>>,
     paths: BTreeSet<PathBuf>,
@@ -238,7 +245,7 @@ impl Targets<'_> {
     fn open(&mut self, path: &Path) -> Result<&dyn DiskFile, WalError> {
         if !self.open.contains_key(path) {
             if self.open.len() >= self.limit {
-                self.sync_open()?;
+                self.open.clear();
             }
             if let Some(folder) = path.parent() {
                 self.disk.create_dir_all(folder).on("make folder", folder)?;
@@ -264,15 +271,13 @@ impl Targets<'_> {
         self.open(path)?.write_all_at(&[IoSlice::new(data)], position).on("replay to", path)
     }
 
-    fn sync_open(&mut self) -> Result<(), WalError> {
-        for (path, file) in self.open.drain() {
-            file.sync_data().on("sync", &path)?;
+    fn sync_all(&self) -> Result<(), WalError> {
+        if self.paths.len() > self.open.len().min(FILES_SYNCED_SINGLY) {
+            return self.witness.sync_filesystem().on("sync the file system of", self.root);
         }
-        Ok(())
-    }
-
-    fn sync_all(&mut self) -> Result<(), WalError> {
-        self.sync_open()?;
+        for (path, file) in &self.open {
+            file.sync_data().on("sync", path)?;
+        }
         for folder in all_folders(self.paths.iter().map(PathBuf::as_path), self.root) {
             self.disk.sync_dir(folder).on("sync folder", folder)?;
         }
