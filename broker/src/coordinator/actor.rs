@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::batch::{self, ReadBatchError};
-use super::group::Now;
+use super::group::{Now, respond};
 use super::options::GroupOptions;
 use super::shard::{Request, Shard};
 use super::write::{AfterWrite, Write, WriteFailure};
@@ -26,6 +26,8 @@ use crate::stream::{DataWaiter, Partition, PartitionError};
 const QUEUED_REQUESTS: usize = 1024;
 /// Requests taken between two looks at the time and at finished appends.
 const REQUESTS_AT_ONCE: usize = 256;
+/// While so many records wait to be appended, because the disk does not answer, no offset is taken any more.
+const MAX_QUEUED_RECORDS: usize = 100_000;
 /// Bytes read at once while loading, as `offsets.load.buffer.size`.
 const LOAD_BYTES: usize = 5 << 20;
 
@@ -186,15 +188,25 @@ impl Actor {
                 }
                 request = requests.recv() => {
                     let Some(request) = request else { return };
-                    shard.handle(request, self.now());
+                    let full = queue.iter().map(|write| write.records.len()).sum::<usize>() >= MAX_QUEUED_RECORDS;
+                    self.take(&mut shard, request, full);
                     for _ in 0..REQUESTS_AT_ONCE {
                         let Ok(request) = requests.try_recv() else { break };
-                        shard.handle(request, self.now());
+                        self.take(&mut shard, request, full);
                     }
                 }
                 () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
             }
             shard.tick(self.now());
+        }
+    }
+
+    /// Brings a request to the shard, unless it wants to write offsets and there are too many to be written.
+    fn take(&self, shard: &mut Shard, request: Request, full: bool) {
+        match request {
+            Request::Commit(_, reply) if full => respond(reply, Err(ErrorCode::CoordinatorNotAvailable)),
+            Request::DeleteOffsets(_, _, reply) if full => respond(reply, Err(ErrorCode::CoordinatorNotAvailable)),
+            request => shard.handle(request, self.now()),
         }
     }
 

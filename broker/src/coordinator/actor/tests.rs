@@ -136,6 +136,29 @@ async fn a_commit_is_neither_answered_nor_visible_before_it_is_durable() {
     assert_eq!(harness.committed().await, Ok(Some(7)));
 }
 
+/// A disk that hangs: clients give up and try again, but what they leave behind must not pile up.
+#[tokio::test]
+async fn while_too_much_waits_for_the_log_no_offset_is_taken() {
+    let harness = Harness::start().await;
+    let first = harness.commit(1).await;
+    let groups = harness.groups().clone();
+    let mut many = commit(2);
+    many.offsets = vec![many.offsets.remove(0); MAX_QUEUED_RECORDS];
+    let waiting = tokio::spawn(async move { groups.ask(GROUP, |reply| Request::Commit(many, reply)).await? });
+    tokio::task::yield_now().await;
+    soon(harness.committed()).await.expect("it is loaded");
+    let refused = harness.commit(3).await;
+    assert_eq!(soon(refused).await.expect("no panic"), Err(ErrorCode::CoordinatorNotAvailable));
+    assert!(!first.is_finished() && !waiting.is_finished());
+    harness.test.node.flush();
+    assert_eq!(soon(first).await.expect("no panic"), Ok(()));
+    let large = soon(waiting).await.expect("no panic");
+    assert_eq!(large, Err(ErrorCode::InvalidCommitOffsetSize), "more than a batch of the log may have");
+    let later = harness.commit(4).await;
+    harness.test.node.flush();
+    assert_eq!(soon(later).await.expect("no panic"), Ok(()));
+}
+
 #[tokio::test]
 async fn leadership_lost_in_the_middle_of_a_write_is_told_and_the_next_one_goes_by_the_log() {
     let harness = Harness::start().await;
