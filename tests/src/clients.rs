@@ -12,7 +12,7 @@ use rdkafka::producer::FutureProducer;
 use crate::Node;
 
 /// What a test waits for at most.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 fn config(node: &Node) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -62,7 +62,9 @@ pub async fn create_topic(node: &Node, name: &str, partitions: i32, configs: &[(
         topic = topic.set(name, value);
     }
     let created = admin(node).create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
-    created.into_iter().for_each(|topic| drop(topic.expect("the topic is created")));
+    for topic in created {
+        topic.expect("the topic is created");
+    }
 }
 
 /// Receives so many records: partition, offset and value of each.

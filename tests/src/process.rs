@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a node may take to serve, or to stop: far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program under test: built by `make test` before the tests, in the same profile.
 pub fn binary() -> PathBuf {
@@ -280,7 +280,7 @@ fn wait_until_ready(child: &mut Child) -> Value {
                 }
                 log = log + &text + "\n";
             }
-            Err(_) => panic!("it is not ready:\n{log}"),
+            Err(why) => panic!("it is not ready ({why}):\n{log}"),
         }
     }
 }

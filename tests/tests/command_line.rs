@@ -3,6 +3,11 @@
 use chronik_tests::{Node, chronik};
 use serde_json::json;
 
+/// Text of these lines.
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.fold(String::new(), |text, line| text + &line + "\n")
+}
+
 #[test]
 fn topics_are_created_listed_described_changed_and_deleted() {
     let node = Node::start_default();
@@ -33,7 +38,7 @@ fn topics_are_created_listed_described_changed_and_deleted() {
 #[test]
 fn lines_come_back_as_they_were_with_each_compression() {
     let node = Node::start_default();
-    let text: String = (0..2_000).map(|n| format!("key{}\tvalue {n} – äöü\n", n % 7)).collect();
+    let text = lines((0..2_000).map(|n| format!("key{}\tvalue {n} – äöü", n % 7)));
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let topic = format!("lines-{codec}");
         node.feed(&["produce", &topic, "--key-separator", "\t", "--compression", codec], text.as_bytes()).ok();
@@ -46,7 +51,7 @@ fn lines_come_back_as_they_were_with_each_compression() {
 fn keys_keep_their_order_within_their_partition() {
     let node = Node::start_default();
     node.run(&["topic", "create", "keyed", "--partitions", "4"]).ok();
-    let text: String = (0..1_000).map(|n| format!("{}:{n}\n", n % 13)).collect();
+    let text = lines((0..1_000).map(|n| format!("{}:{n}", n % 13)));
     for acks in ["all", "1"] {
         node.feed(&["produce", "keyed", "--key-separator", ":", "--acks", acks], text.as_bytes()).ok();
     }

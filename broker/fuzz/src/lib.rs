@@ -154,7 +154,7 @@ pub fn journal(data: &[u8]) {
     let sealed: Vec<u8> = if choice & 1 == 0 { data.to_vec() } else { pieces(data).flat_map(round).collect() };
     let mut rounds = journal::read(&sealed);
     let mut last = None;
-    while let Some(round) = rounds.next() {
+    for round in rounds.by_ref() {
         assert!(last.is_none_or(|last| last < round.number), "rounds are numbered upwards");
         last = Some(round.number);
         let data: usize =
