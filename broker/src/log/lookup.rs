@@ -64,35 +64,9 @@ impl Log {
                 break;
             }
             if batch.header.max_timestamp >= from_ms
-                && let Some(found) = self.record_at_or_after(slot, &batch, from_ms, range)?
+                && let Some(found) = record_at_or_after(slot, &batch, from_ms, range)?
             {
                 return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    fn record_at_or_after(
-        &self,
-        slot: &Slot,
-        batch: &ScannedBatch<'_>,
-        from_ms: i64,
-        range: Range,
-    ) -> Result<Option<TimestampOffset>, LogError> {
-        let corrupt = |what: String| LogError::Corrupt {
-            path: slot.segment.file.path().to_owned(),
-            position: batch.position,
-            what,
-        };
-        let mut unpacked = Vec::new();
-        let payload = batch.payload(stored_limit(), &mut unpacked).map_err(|error| corrupt(error.to_string()))?;
-        for record in Records::new(payload, batch.header.count) {
-            let record = record.map_err(|error| corrupt(error.to_string()))?;
-            let offset = batch.header.base_offset + i64::from(record.offset_delta);
-            let timestamp_ms = batch.header.record_timestamp(record.timestamp_delta);
-            if timestamp_ms >= from_ms && range.holds(offset) {
-                let (offset, leader_epoch) = (Offset::new(offset), batch.header.epoch());
-                return Ok(Some(TimestampOffset { timestamp_ms, offset, leader_epoch }));
             }
         }
         Ok(None)
@@ -127,4 +101,26 @@ impl Log {
     fn interval(&self) -> u32 {
         self.config.load().index_interval_bytes
     }
+}
+
+fn record_at_or_after(
+    slot: &Slot,
+    batch: &ScannedBatch<'_>,
+    from_ms: i64,
+    range: Range,
+) -> Result<Option<TimestampOffset>, LogError> {
+    let corrupt =
+        |what: String| LogError::Corrupt { path: slot.segment.file.path().to_owned(), position: batch.position, what };
+    let mut unpacked = Vec::new();
+    let payload = batch.payload(stored_limit(), &mut unpacked).map_err(|error| corrupt(error.to_string()))?;
+    for record in Records::new(payload, batch.header.count) {
+        let record = record.map_err(|error| corrupt(error.to_string()))?;
+        let offset = batch.header.base_offset + i64::from(record.offset_delta);
+        let timestamp_ms = batch.header.record_timestamp(record.timestamp_delta);
+        if timestamp_ms >= from_ms && range.holds(offset) {
+            let (offset, leader_epoch) = (Offset::new(offset), batch.header.epoch());
+            return Ok(Some(TimestampOffset { timestamp_ms, offset, leader_epoch }));
+        }
+    }
+    Ok(None)
 }

@@ -7,6 +7,8 @@ use crate::ids::{ProducerEpoch, ProducerId};
 use crate::io::disk::{Disk, OpenMode};
 use crate::log::files;
 
+const ENOSPC: i32 = 28;
+
 fn cleanable() -> LogConfig {
     LogConfig { segment_bytes: 600, min_cleanable_dirty_ratio: 0.0, ..compacted() }
 }
@@ -132,20 +134,29 @@ fn a_checkpoint_taken_before_a_deletion_says_nothing_of_the_log() {
 #[test]
 fn a_checkpoint_taken_before_a_compaction_is_not_believed_after_it() {
     let node = Node::start(SimDisk::new());
-    let log = node.log(cleanable());
-    fill(&node, &log);
+    // A batch a segment.
+    let log = node.log(LogConfig { segment_bytes: 100, ..cleanable() });
+    let tombstone = BatchBuilder::new(Compression::None).record(START_MS, Some(b"gone"), None).build();
+    append_flushed(&node, &log, tombstone);
+    append_flushed(&node, &log, batch(&["active"]));
     node.store.checkpoint(false).expect("checkpointed");
     append_flushed(&node, &log, batch(&["one more"]));
     let capture = log.capture().expect("changed");
+    let before = log.state.lock().slots[0].size;
     log.compact(START_MS, 1 << 20, None).expect("compacted");
-    assert!(!log.settle(capture, false).expect("no faults"));
+    assert!(log.state.lock().slots[0].size > before, "its time to go is in it now");
+    assert!(!log.settle(capture, false).expect("no faults"), "the file is longer than the capture says");
 }
 
 #[test]
 fn a_refused_identity_is_written_when_its_records_are_sent_again() {
     let node = Node::start(SimDisk::new());
-    node.disk.fail(crate::io::disk::sim::Operation::Write, "partition.json", 1, 28);
+    let refuse = || node.disk.fail(crate::io::disk::sim::Operation::Write, "partition.json", 1, ENOSPC);
+    refuse();
     let log = node.log(small());
+    node.wal.sync_all().expect("synced");
+    // The append has it written again; refused a second time, only the retry is left to do so.
+    refuse();
     append(&log, numbered(0), 0).expect("taken");
     node.wal.sync_all().expect("synced");
     assert_eq!(log.offsets().flushed_end, offset(0), "nobody's folder holds nothing durable");
