@@ -224,7 +224,7 @@ impl Committer {
             });
             if commit.registered_in != here.generation {
                 commit.registered_in = here.generation;
-                self.encoder.registered(id, touched.file.path());
+                self.encoder.registered(id, self.core.named_in_journal(touched.file.path()));
             }
             if touched.direct {
                 self.encoder.synced(id, touched.start, touched.bytes);

@@ -1,6 +1,6 @@
 //! What the committer, the background and the callers share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -51,6 +51,12 @@ impl Core {
         };
         core.look()?;
         Ok(core)
+    }
+
+    /// A file's path as the journal keeps it: within the folder of the WALs, so that a data folder may be moved, or
+    /// mounted elsewhere, even after a crash. Files elsewhere keep their paths.
+    pub(super) fn named_in_journal<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
     }
 
     /// Counts bytes towards the next look at the free space.

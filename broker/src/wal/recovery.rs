@@ -196,13 +196,13 @@ impl Survey {
             let path = &generation.path;
             let bytes = disk.open(path, OpenMode::Read).and_then(|file| read_whole(file.as_ref()));
             let bytes = bytes.on("read", path)?;
-            let mut paths: HashMap<FileId, &Path> = HashMap::new();
+            let mut paths: HashMap<FileId, PathBuf> = HashMap::new();
             for round in journal::read(&bytes) {
                 let live = round.position >= self.spent();
                 for entry in round.entries() {
                     match entry {
                         Entry::Registered { file, path } => {
-                            paths.insert(file, path);
+                            paths.insert(file, root.join(path));
                         }
                         Entry::Appended { file, position, data } if live && !self.retired.contains(&file) => {
                             let path = paths.get(&file).ok_or_else(|| unregistered(&generation.path, file))?;

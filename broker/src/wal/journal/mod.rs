@@ -75,7 +75,7 @@ pub enum Entry<'a> {
     Registered {
         /// The id.
         file: FileId,
-        /// The path, as the WAL was given it.
+        /// The path, from the folder of the WALs.
         path: &'a Path,
     },
     /// Bytes were appended; here they are.

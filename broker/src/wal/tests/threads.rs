@@ -76,6 +76,28 @@ fn appends_of_many_threads_are_flushed_in_order_and_found_again() {
 }
 
 #[test]
+fn a_data_folder_may_be_moved_after_a_crash() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+    let (sender, flushed) = mpsc::channel();
+    let listener: Arc<dyn FlushListener> = Arc::new(Forward(sender));
+    {
+        let wal = GroupCommitWal::open(Arc::new(RealDisk), before.join("wal/__commit"), big_options()).expect("opened");
+        let file = wal.file(before.join("wal/topic/0/0.log"), Arc::downgrade(&listener));
+        append(&wal, &file, 0, b"acknowledged", 1);
+        assert_eq!(flushed.recv(), Ok(1));
+        // Dropped without a shutdown, as a kill would.
+    }
+    // A power loss took what was in the page cache only.
+    std::fs::write(before.join("wal/topic/0/0.log"), b"").expect("written");
+    std::fs::rename(&before, &after).expect("moved");
+    let wal = GroupCommitWal::open(Arc::new(RealDisk), after.join("wal/__commit"), big_options()).expect("opened");
+    assert_eq!(contents(&RealDisk, &after.join("wal/topic/0/0.log")).expect("there"), b"acknowledged");
+    assert!(!before.exists(), "the old place is left alone");
+    wal.shutdown().expect("closed");
+}
+
+#[test]
 fn a_failed_fsync_ends_everything_through_on_fatal() {
     let disk = SimDisk::new();
     let called = Arc::new(AtomicU64::new(0));
