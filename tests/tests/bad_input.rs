@@ -181,6 +181,100 @@ fn half_requests_that_stall_keep_nobody_from_memory() {
     harness.survived();
 }
 
+/// Zigzag, then seven bits at a time.
+fn varint(value: i64) -> Vec<u8> {
+    let mut left = ((value << 1) ^ (value >> 63)) as u64;
+    let mut bytes = Vec::new();
+    while left > 0x7f {
+        bytes.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    bytes.push(left as u8);
+    bytes
+}
+
+/// A record of so many bytes.
+fn record(bytes: usize) -> Vec<u8> {
+    let value = [varint(bytes as i64), vec![7; bytes], vec![0]].concat();
+    let body = [&[0, 0, 0, 1][..], &value].concat();
+    [varint(body.len() as i64), body].concat()
+}
+
+/// Asks for all of a partition.
+fn fetch_all(topic: &str) -> Vec<u8> {
+    const ALL: i32 = 100 << 20;
+    let waits = [-1_i32, 500, 1, ALL].map(i32::to_be_bytes).concat();
+    let topic = [&[0][..], &1_i32.to_be_bytes(), &string(topic)].concat();
+    let partition = [&1_i32.to_be_bytes()[..], &0_i32.to_be_bytes(), &0_i64.to_be_bytes(), &ALL.to_be_bytes()].concat();
+    [waits, topic, partition].concat()
+}
+
+/// Each asks for all there is, five times, and takes nothing.
+#[test]
+fn readers_that_take_nothing_neither_fill_the_memory_nor_stop_the_others() {
+    const FETCH: i16 = 1;
+    const READERS: usize = 60;
+    let harness = Harness::start();
+    harness.node.run(&["topic", "create", "large", "--partitions", "1"]).ok();
+    let batch = batch(0, 1, &record(900_000));
+    let produce = |client: &mut Wire| {
+        let head = [&(-1_i16).to_be_bytes()[..], &[0, 1], &5000_i32.to_be_bytes(), &1_i32.to_be_bytes()].concat();
+        let partition = [&string("large")[..], &1_i32.to_be_bytes(), &0_i32.to_be_bytes(), &blob(&batch)].concat();
+        let response = client.ask(PRODUCE, 3, &[head, partition].concat());
+        assert_eq!(short(&response, 4 + 7 + 4 + 4), 0, "it is stored");
+    };
+    let mut producer = Wire::connect(&harness.node);
+    for _ in 0..70 {
+        produce(&mut producer);
+    }
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = Wire::connect(&harness.node);
+        reader.send(&frame(FETCH, 4, &fetch_all("large")).repeat(5));
+        readers.push(reader);
+    }
+    produce(&mut producer);
+    let mut honest = Wire::connect(&harness.node);
+    let response = honest.ask(FETCH, 4, &fetch_all("large"));
+    assert!(response.len() > 900_000, "an honest reader has at least one batch: {}", response.len());
+    produce(&mut producer);
+    harness.survived();
+}
+
+/// Gzip of so many zeros.
+fn gzip_zeros(bytes: usize) -> Vec<u8> {
+    let mut gzip = std::process::Command::new("gzip")
+        .args(["-c", "-9"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("gzip is there");
+    let mut stdin = gzip.stdin.take().expect("it was piped");
+    let feeder = std::thread::spawn(move || {
+        use std::io::Write;
+        let zeros = vec![0; 1 << 20];
+        (0..bytes >> 20).for_each(|_| stdin.write_all(&zeros).expect("gzip reads"));
+    });
+    let output = gzip.wait_with_output().expect("gzip ends");
+    feeder.join().expect("gzip read all");
+    output.stdout
+}
+
+#[test]
+fn bombs_take_no_memory_even_many_at_once() {
+    let harness = Harness::start();
+    let before = harness.node.peak_memory();
+    let bomb = batch(1, 1, &gzip_zeros(900 << 20));
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| assert_ne!(harness.produce(&bomb), 0));
+        }
+    });
+    let taken = harness.node.peak_memory().saturating_sub(before);
+    assert!(taken < 64 << 20, "{} MiB were taken", taken >> 20);
+    harness.survived();
+}
+
 #[test]
 fn thousands_of_idle_connections_are_no_burden() {
     let harness = Harness::start();

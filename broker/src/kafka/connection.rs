@@ -435,6 +435,10 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             });
             let hoarding = self.hoarding();
             let slow_reader = self.unsent.as_ref().map(|unsent| unsent.since + limits.transfer_time(unsent.bytes));
+            let contended_reader = self.unsent.as_ref().filter(|_| self.output.holds_memory()).map(|unsent| {
+                let allowed = unsent.since + limits.contended_reader_time(unsent.bytes - unsent.left);
+                (allowed, self.output.is_contended())
+            });
             let busy = !self.pipelined.is_empty() || self.serial.is_some() || self.unsent.is_some();
             let idle = limits.max_idle.filter(|_| !busy).map(|max| self.active + max);
             let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
@@ -444,7 +448,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             if hoarding.is_some_and(|(allowed, contended)| contended && allowed <= now) {
                 return Poll::Ready(End::Hoarding);
             }
-            if due(slow_reader) {
+            if due(slow_reader) || contended_reader.is_some_and(|(allowed, contended)| contended && allowed <= now) {
                 return Poll::Ready(End::SlowReader);
             }
             if due(idle) {
@@ -459,7 +463,8 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 }
             }
             // While it is not contended it may become so: that is looked at once per grace.
-            let contended = contended.or(hoarding).map(|(allowed, _)| allowed.max(now + limits.contended_grace));
+            let contended = [contended, hoarding, contended_reader].into_iter().flatten();
+            let contended = contended.map(|(allowed, _)| allowed.max(now + limits.contended_grace)).min();
             let quiet = Some(quiet).filter(|quiet| *quiet > now);
             let next = [slow_request, contended, slow_reader, idle, quiet];
             let Some(next) = next.into_iter().flatten().min() else {

@@ -29,6 +29,8 @@ pub struct Limits {
     pub transfer_grace: Duration,
     /// The same for a request that has arrived in part, while others wait for the memory that it was promised.
     pub contended_grace: Duration,
+    /// The same for responses that hold memory, while others wait for that.
+    pub contended_reader_grace: Duration,
     /// The slowest transfer that is put up with.
     pub min_bytes_per_second: usize,
     /// How long a stopping listener waits for requests under way.
@@ -47,6 +49,7 @@ impl Default for Limits {
             max_queued_bytes: 128 << 20,
             transfer_grace: Duration::from_secs(30),
             contended_grace: Duration::from_secs(1),
+            contended_reader_grace: Duration::from_secs(2),
             min_bytes_per_second: 64 << 10,
             shutdown_grace: Duration::from_secs(5),
         }
@@ -73,6 +76,11 @@ impl Limits {
     /// How long a request may have taken of which so many bytes have arrived, while others wait for its memory.
     pub fn contended_time(&self, arrived: usize) -> Duration {
         self.contended_grace + self.slowest(arrived)
+    }
+
+    /// How long a response may have taken of which so many bytes were taken, while others wait for its memory.
+    pub fn contended_reader_time(&self, taken: usize) -> Duration {
+        self.contended_reader_grace + self.slowest(taken)
     }
 
     fn slowest(&self, bytes: usize) -> Duration {

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod metrics;
 mod output;
 mod reactors;
+pub mod response_memory;
 pub mod service;
 mod shared;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub struct Broker {
     pub settings: Arc<Settings>,
     /// What clients fetch, as they told it before (KIP-227).
     pub fetch_sessions: Arc<fetch_session::FetchSessions>,
+    /// The memory of what clients fetch.
+    pub response_memory: response_memory::ResponseMemory,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
+use super::response_memory::Held;
 use super::wire::Body;
 
 /// Slices of one vectored write.
@@ -23,6 +24,10 @@ pub(super) struct Output {
     chunk_bytes: usize,
     /// What follows `chunks`. Small responses are gathered here.
     tail: BytesMut,
+    /// What responses have reserved, and how many bytes are to be sent until the response before it and it are sent.
+    held: VecDeque<(usize, Held)>,
+    /// Bytes behind the last in `held`.
+    unheld: usize,
 }
 
 impl Output {
@@ -36,12 +41,26 @@ impl Output {
         if header_version > 0 {
             self.tail.put_u8(0);
         }
-        let (chunks, tail) = body.into_parts();
+        self.unheld += 4 + size;
+        let (chunks, tail, held) = body.into_parts();
         for chunk in chunks {
             self.close_tail();
             self.push_chunk(chunk);
         }
         self.tail.extend_from_slice(&tail);
+        if let Some(held) = held {
+            self.held.push_back((std::mem::take(&mut self.unheld), held));
+        }
+    }
+
+    /// Whether others wait for what the responses have reserved.
+    pub(super) fn is_contended(&self) -> bool {
+        self.held.front().is_some_and(|(_, held)| held.is_contended())
+    }
+
+    /// Whether they have reserved any.
+    pub(super) fn holds_memory(&self) -> bool {
+        !self.held.is_empty()
     }
 
     fn close_tail(&mut self) {
@@ -98,7 +117,24 @@ impl Output {
         stream.poll_flush(cx)
     }
 
-    fn advance(&mut self, mut written: usize) {
+    fn advance(&mut self, written: usize) {
+        self.give_back(written);
+        self.drop_sent(written);
+    }
+
+    fn give_back(&mut self, mut written: usize) {
+        while let Some((left, _)) = self.held.front_mut() {
+            if written < *left {
+                *left -= written;
+                return;
+            }
+            written -= *left;
+            self.held.pop_front();
+        }
+        self.unheld -= written;
+    }
+
+    fn drop_sent(&mut self, mut written: usize) {
         while let Some(first) = self.chunks.front_mut() {
             if written < first.len() {
                 first.advance(written);

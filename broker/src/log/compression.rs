@@ -6,6 +6,10 @@ use super::config::{Compression, CompressionLevels};
 
 /// A batch may unpack to this many bytes at least, whatever `max.message.bytes` is.
 const UNPACKED_BYTES: usize = 64 << 20;
+/// Snappy packs at most 64 bytes into a 3-byte copy: a larger promise is a lie and is not allocated for.
+const MOST_SNAPPY_PER_BYTE: usize = 64;
+/// What unpacks to more is counted before memory is taken for it.
+const LARGE_BYTES: usize = 4 << 20;
 /// Largest zstd window that is accepted, as a power of two: what zstd's own command takes.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -19,7 +23,7 @@ const XERIAL_BLOCK_BYTES: usize = 32 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum DecompressError {
     /// It unpacks to more than the bound.
-    #[error("unpacks to more than {0} bytes")]
+    #[error("the records unpack to more than the size limit of {0} bytes")]
     TooLarge(usize),
     /// The codec refused it.
     #[error("{codec:?}: {source}")]
@@ -44,17 +48,21 @@ pub fn stored_limit() -> usize {
 
 /// Decompresses `payload` into `into` (cleared first), at most `limit` bytes.
 ///
-/// Memory grows with what really comes out, not with what a header promises.
+/// What is large is unpacked twice: first only counted. So a bomb takes no memory, and anything else what it needs.
 pub fn decompress(codec: Compression, payload: &[u8], limit: usize, into: &mut Vec<u8>) -> Result<(), DecompressError> {
     into.clear();
     let outcome = match codec {
-        Compression::None => read_bounded(payload, limit, into),
-        Compression::Gzip => read_bounded(flate2::bufread::MultiGzDecoder::new(payload), limit, into),
-        Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(payload), limit, into),
-        Compression::Zstd => zstd::stream::read::Decoder::with_buffer(payload).and_then(|mut decoder| {
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+        Compression::None => read_bounded(|| Ok(payload), limit, into),
+        Compression::Gzip => read_bounded(|| Ok(flate2::bufread::MultiGzDecoder::new(payload)), limit, into),
+        Compression::Lz4 => read_bounded(|| Ok(lz4_flex::frame::FrameDecoder::new(payload)), limit, into),
+        Compression::Zstd => {
+            let decoder = || {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(payload)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                Ok(decoder)
+            };
             read_bounded(decoder, limit, into)
-        }),
+        }
         Compression::Snappy => unpack_snappy(payload, limit, into),
     };
     match outcome {
@@ -65,9 +73,24 @@ pub fn decompress(codec: Compression, payload: &[u8], limit: usize, into: &mut V
 }
 
 /// Reads to the end; false when that is beyond `limit`.
-fn read_bounded(reader: impl Read, limit: usize, into: &mut Vec<u8>) -> io::Result<bool> {
-    reader.take(limit as u64 + 1).read_to_end(into)?;
-    Ok(into.len() <= limit)
+fn read_bounded<R: Read>(open: impl Fn() -> io::Result<R>, limit: usize, into: &mut Vec<u8>) -> io::Result<bool> {
+    let mut reader = open()?;
+    let usual = limit.min(LARGE_BYTES);
+    (&mut reader).take(usual as u64 + 1).read_to_end(into)?;
+    if into.len() <= usual {
+        return Ok(true);
+    }
+    let left = limit - usual;
+    let more = io::copy(&mut reader.take(left as u64), &mut io::sink())?;
+    if more >= left as u64 {
+        return Ok(false);
+    }
+    let size = into.len() + more as usize;
+    into.clear();
+    into.reserve_exact(size);
+    // One byte more would make the buffer grow: the end was seen before.
+    open()?.take(size as u64).read_to_end(into)?;
+    Ok(true)
 }
 
 /// Java's framing, or one raw block as other clients send it.
@@ -76,6 +99,12 @@ fn unpack_snappy(payload: &[u8], limit: usize, into: &mut Vec<u8>) -> io::Result
         return unpack_snappy_block(payload, limit, into);
     }
     let mut left = payload.get(XERIAL_HEADER.len()..).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let size = xerial_size(left)?;
+    if size > limit {
+        return Ok(false);
+    }
+    // A promise of more than what all can hold is found to be a lie below.
+    into.reserve_exact(size.min(left.len().saturating_mul(MOST_SNAPPY_PER_BYTE)));
     while let Some((length, rest)) = left.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
         let (block, rest) = rest.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -87,14 +116,24 @@ fn unpack_snappy(payload: &[u8], limit: usize, into: &mut Vec<u8>) -> io::Result
     if left.is_empty() { Ok(true) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
+/// What all blocks say that they unpack to.
+fn xerial_size(mut left: &[u8]) -> io::Result<usize> {
+    let mut size = 0_usize;
+    while let Some((length, rest)) = left.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let (block, rest) = rest.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+        size = size.saturating_add(snap::raw::decompress_len(block).map_err(io::Error::other)?);
+        left = rest;
+    }
+    Ok(size)
+}
+
 fn unpack_snappy_block(block: &[u8], limit: usize, into: &mut Vec<u8>) -> io::Result<bool> {
-    // Snappy packs at most 64 bytes into a 3-byte copy: a larger promise is a lie and is not allocated for.
-    const MOST_PER_BYTE: usize = 64;
     let length = snap::raw::decompress_len(block).map_err(io::Error::other)?;
     if length > limit.saturating_sub(into.len()) {
         return Ok(false);
     }
-    if length > block.len().saturating_mul(MOST_PER_BYTE) {
+    if length > block.len().saturating_mul(MOST_SNAPPY_PER_BYTE) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a snappy length that its block cannot hold"));
     }
     let start = into.len();
@@ -179,6 +218,24 @@ mod tests {
             let outcome = decompress(*codec, &packed(*codec, &zeros), 100_000, &mut unpacked);
             assert!(matches!(outcome, Err(DecompressError::TooLarge(100_000))), "{codec:?}: {outcome:?}");
             assert!(unpacked.capacity() < 1 << 20, "{codec:?} took {} bytes", unpacked.capacity());
+        }
+    }
+
+    #[test]
+    fn what_is_large_takes_what_it_needs_and_a_large_bomb_takes_little() {
+        let bytes = vec![7; LARGE_BYTES + 100_000];
+        for codec in &CODECS[1..] {
+            let packed = packed(*codec, &bytes);
+            let mut unpacked = Vec::new();
+            decompress(*codec, &packed, bytes.len(), &mut unpacked).expect("unpacks");
+            assert_eq!(unpacked, bytes);
+            assert!(unpacked.capacity() <= 2 * LARGE_BYTES, "{codec:?} took {} bytes", unpacked.capacity());
+            for limit in [bytes.len() - 1, LARGE_BYTES, LARGE_BYTES + 1] {
+                let mut unpacked = Vec::new();
+                let outcome = decompress(*codec, &packed, limit, &mut unpacked);
+                assert!(matches!(outcome, Err(DecompressError::TooLarge(_))), "{codec:?}: {outcome:?}");
+                assert!(unpacked.capacity() <= 2 * LARGE_BYTES, "{codec:?} took {} bytes", unpacked.capacity());
+            }
         }
     }
 

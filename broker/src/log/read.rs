@@ -16,6 +16,9 @@ use super::types::ReadBatches;
 /// Bytes read beyond what was asked for, to skip from the index entry to the offset.
 const SKIP_BYTES: usize = 8 << 10;
 
+/// A buffer with more that is not given, and more than a quarter of it, is not kept.
+const MOST_WASTE_BYTES: usize = 64 << 10;
+
 /// A segment that is replaced while it is read is looked up again so often.
 const READ_ATTEMPTS: u32 = 4;
 
@@ -52,6 +55,7 @@ impl Log {
                     Counters::add(&self.shared.counters.bytes_out, data.len() as u64);
                     read.data.push(data);
                     end = data_end;
+                    read.end = Some(end);
                     break;
                 }
                 // Compaction, retention or deletion may have taken the file away meanwhile: then the log knows.
@@ -195,7 +199,11 @@ fn gather(
         stop += header.size();
         end = header.end();
     }
-    Ok(Part::Batches(chunk.freeze().slice(at..stop), end))
+    let kept = stop - at;
+    // What is given keeps the whole buffer in memory, maybe for long: no large buffers for a few bytes.
+    let wasteful = chunk.len() - kept > MOST_WASTE_BYTES && kept < chunk.len() / 4 * 3;
+    let data = if wasteful { Bytes::copy_from_slice(&chunk[at..stop]) } else { chunk.freeze().slice(at..stop) };
+    Ok(Part::Batches(data, end))
 }
 
 pub(super) fn header_at(segment: &Segment, position: u64, bytes: &[u8]) -> Result<BatchHeader, LogError> {

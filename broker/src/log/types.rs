@@ -49,6 +49,8 @@ pub struct ReadBatches {
     pub data: Vec<Bytes>,
     /// Transactions aborted in this range (read_committed): producer id and first offset.
     pub aborted: Vec<(ProducerId, Offset)>,
+    /// The offset behind the last batch; `None` when there is none.
+    pub end: Option<Offset>,
 }
 
 /// What a timestamp look-up found.

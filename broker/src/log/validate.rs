@@ -5,10 +5,11 @@
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 
 use super::batch::{self, BYTES_TO_MAGIC, BatchError, BatchHeader, HEADER_BYTES, MAGIC, NO_TIMESTAMP};
 use super::builder::BatchBuilder;
-use super::compression::{decompress, unpacked_limit};
+use super::compression::{DecompressError, decompress, unpacked_limit};
 use super::config::{Compression, LogConfig, TimestampType, TopicCompression};
 use super::error::{AppendError, RecordError};
 use super::record::{Record, Records};
@@ -20,6 +21,9 @@ const KEPT_BUFFER_BYTES: usize = 4 << 20;
 const SHOWN_ERRORS: usize = 3;
 /// Bad records of one batch that are told to the client; a batch may have millions.
 const MOST_ERRORS: usize = 1000;
+
+/// Held while a batch above `KEPT_BUFFER_BYTES` is unpacked and checked.
+static ONE_LARGE: Mutex<()> = Mutex::new(());
 
 thread_local! {
     static UNPACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -230,9 +234,18 @@ fn check_records(bytes: Bytes, header: BatchHeader, rules: Rules<'_>) -> Result<
         check_payload(payload, header, target, rules)?
     } else {
         UNPACKED.with_borrow_mut(|unpacked| {
-            let outcome = decompress(source, payload, unpacked_limit(rules.config.max_message_bytes), unpacked)
-                .map_err(|error| AppendError::invalid(format!("{error} in {}", rules.name)))
-                .and_then(|()| check_payload(unpacked, header, target, rules));
+            let limit = unpacked_limit(rules.config.max_message_bytes);
+            let refused = |error| AppendError::invalid(format!("{error} in {}", rules.name));
+            // Most batches are small. Of the others one at a time is unpacked: each may take as much as the limit.
+            let _alone;
+            let outcome = match decompress(source, payload, limit.min(KEPT_BUFFER_BYTES), unpacked) {
+                Err(DecompressError::TooLarge(_)) if limit > KEPT_BUFFER_BYTES => {
+                    _alone = ONE_LARGE.lock();
+                    decompress(source, payload, limit, unpacked)
+                }
+                outcome => outcome,
+            };
+            let outcome = outcome.map_err(refused).and_then(|()| check_payload(unpacked, header, target, rules));
             unpacked.clear();
             unpacked.shrink_to(KEPT_BUFFER_BYTES);
             outcome

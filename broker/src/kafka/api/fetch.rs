@@ -9,10 +9,11 @@ use tokio::time::{Instant, timeout_at};
 use super::replica;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::kafka::RequestContext;
+use crate::kafka::response_memory::{Held, ResponseMemory, STEP};
 use crate::kafka::wire::ErrorCode;
 use crate::kafka::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, PartitionData};
 use crate::kafka::wire::fields::TopicRef;
-use crate::log::ReadError;
+use crate::log::{LogOffsets, ReadError};
 use crate::stream::{DataWaiter, Partition, PartitionError};
 
 /// First version whose answers name the leader to those who asked another (KIP-951).
@@ -25,6 +26,7 @@ pub async fn handle(context: &RequestContext, mut request: FetchRequest) -> Fetc
         Ok(fetch) => fetch,
         Err(error) => return FetchResponse { error: Some(error), ..FetchResponse::default() },
     };
+    let mut memory = None;
     let answers = if request.replica_id >= 0 {
         // Replicas of this cluster don't fetch, they are streamed to: a broker that fetches is none of them.
         refuse_replica(&fetch.partitions)
@@ -37,14 +39,16 @@ pub async fn handle(context: &RequestContext, mut request: FetchRequest) -> Fetc
         };
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
         let (targets, absent) = look_up(context, &fetch.partitions);
-        let mut answers = Poll { targets, limits }.run(Instant::now() + max_wait).await;
-        answers.extend(absent);
-        answers
+        let poll = Poll { targets, limits, memory: &broker.response_memory };
+        let mut found = poll.run(Instant::now() + max_wait).await;
+        memory = (found.bytes > 0).then_some(found.held);
+        found.answers.extend(absent);
+        found.answers
     };
     let now = broker.clock.monotonic();
     match broker.fetch_sessions.finish(context.version, fetch, answers, now, rand::random) {
         Err(error) => FetchResponse { error: Some(error), ..FetchResponse::default() },
-        Ok((session_id, partitions)) => respond(context, session_id, partitions),
+        Ok((session_id, partitions)) => FetchResponse { memory, ..respond(context, session_id, partitions) },
     }
 }
 
@@ -58,7 +62,7 @@ fn respond(context: &RequestContext, session_id: i32, mut partitions: Vec<(Topic
             data.current_leader = Some(replica::current_leader(&image, topic, data.index, &mut endpoints));
         }
     }
-    FetchResponse { error: None, session_id, partitions, endpoints }
+    FetchResponse { session_id, partitions, endpoints, ..FetchResponse::default() }
 }
 
 fn refuse_replica(partitions: &[FetchPartition]) -> Vec<(TopicRef, PartitionData)> {
@@ -102,6 +106,7 @@ struct Limits {
 struct Poll<'a> {
     targets: Vec<Target<'a>>,
     limits: Limits,
+    memory: &'a ResponseMemory,
 }
 
 /// What one look at all partitions found.
@@ -110,6 +115,10 @@ struct Round {
     /// Of each target: where what it can read ends.
     seen: Vec<Offset>,
     bytes: usize,
+    /// Their memory.
+    held: Held,
+    /// Bytes read since other connections had their turn.
+    unbroken: usize,
     /// Whether there is something to tell at once: an error, a log that parted from the client's.
     urgent: bool,
 }
@@ -126,12 +135,12 @@ impl DataWaiter for Reader {
 
 impl Poll<'_> {
     /// Reads until there is enough, something urgent, or no more time.
-    async fn run(&self, deadline: Instant) -> Vec<(TopicRef, PartitionData)> {
+    async fn run(&self, deadline: Instant) -> Round {
         let enough = self.limits.min_bytes.min(self.limits.max_bytes);
         loop {
-            let round = self.read();
+            let round = self.read().await;
             if round.bytes >= enough || round.urgent || self.targets.is_empty() || Instant::now() >= deadline {
-                return round.answers;
+                return round;
             }
             let reader = Arc::new(Reader::default());
             for (target, seen) in self.targets.iter().zip(&round.seen) {
@@ -140,49 +149,106 @@ impl Poll<'_> {
                     partition.when_readable(*seen, self.limits.committed, waiter);
                 }
             }
-            if timeout_at(deadline, reader.0.notified()).await.is_err() {
-                return round.answers;
+            // Nobody waits for more with records in memory: they are read again.
+            let unread = Some(round).filter(|round| round.bytes == 0);
+            if timeout_at(deadline, reader.0.notified()).await.is_err()
+                && let Some(round) = unread
+            {
+                return round;
             }
         }
     }
 
     /// Reads all partitions in their order. The first that has data gives at least one batch, whatever the limits.
-    fn read(&self) -> Round {
+    async fn read(&self) -> Round {
         let mut round = Round {
             answers: Vec::with_capacity(self.targets.len()),
             seen: Vec::with_capacity(self.targets.len()),
             bytes: 0,
+            held: self.memory.response(),
+            unbroken: 0,
             urgent: false,
         };
         for Target { fetch, partition } in &self.targets {
-            let room = self.limits.max_bytes.saturating_sub(round.bytes).min(fetch.max_bytes.max(0) as usize);
             let read = match partition {
-                Ok(partition) => {
-                    read(partition, fetch, room, round.bytes == 0, self.limits.committed).map_err(|error| {
-                        report(partition, &error);
-                        ErrorCode::from(&error)
-                    })
-                }
+                Ok(partition) => self.read_partition(partition, fetch, &mut round).await.map_err(|error| {
+                    report(partition, &error);
+                    ErrorCode::from(&error)
+                }),
                 Err(error) => Err(*error),
             };
             let (data, seen) = read.unwrap_or_else(|error| (PartitionData::failed(fetch.index, error), Offset::FIRST));
             round.urgent |= data.error != ErrorCode::None || data.diverging_epoch.is_some();
-            round.bytes += data.size();
             round.seen.push(seen);
             round.answers.push((fetch.topic.clone(), data));
         }
+        round.held.settle();
         round
+    }
+
+    /// Reads one partition, a step at a time: the answer, and where what can be read of it ends.
+    async fn read_partition(
+        &self,
+        partition: &Partition,
+        fetch: &FetchPartition,
+        round: &mut Round,
+    ) -> Result<(PartitionData, Offset), PartitionError> {
+        let committed = self.limits.committed;
+        let (mut data, offsets, bound) = look(partition, fetch, committed)?;
+        let seen = Offset::try_from(fetch.fetch_offset).map_or(bound, |from| from.max(bound));
+        if data.diverging_epoch.is_some() {
+            return Ok((data, seen));
+        }
+        data.aborted = committed.then(Vec::new);
+        let mut from = fetch.fetch_offset;
+        let mut room = self.limits.max_bytes.saturating_sub(round.bytes).min(fetch.max_bytes.max(0) as usize);
+        loop {
+            // What has nothing to give needs no memory, and tells its errors at once.
+            let readable = (offsets.log_start.get()..bound.get()).contains(&from);
+            let at_least_one = round.bytes == 0;
+            let step = if readable && (room > 0 || at_least_one) { round.held.room(room.max(1)).await } else { 0 };
+            let batches = match partition.read_within(&offsets, from, step.min(room), at_least_one, committed) {
+                // Whatever happened to the log meanwhile: the next fetch is told.
+                Err(_) if !data.records.is_empty() => break,
+                outcome => outcome?,
+            };
+            let bytes: usize = batches.data.iter().map(bytes::Bytes::len).sum();
+            if !round.held.add(bytes) {
+                // Only the first batch may be larger than what was reserved for it.
+                drop(batches);
+                round.held.wait(bytes).await;
+                continue;
+            }
+            round.bytes += bytes;
+            round.unbroken += bytes;
+            room = room.saturating_sub(bytes);
+            data.records.extend(batches.data);
+            if let Some(aborted) = &mut data.aborted {
+                aborted.extend(batches.aborted);
+            }
+            if round.unbroken >= STEP / 2 {
+                round.unbroken = 0;
+                tokio::task::yield_now().await;
+            }
+            match batches.end {
+                Some(end) if room > 0 && end < bound => from = end.get(),
+                _ => break,
+            }
+        }
+        if let Some(aborted) = data.aborted.as_mut().filter(|_| data.records.len() > 1) {
+            aborted.sort_unstable_by_key(|(producer, first)| (first.get(), producer.get()));
+            aborted.dedup();
+        }
+        Ok((data, seen))
     }
 }
 
-/// Reads one partition: the answer, and where what can be read of it ends.
-fn read(
+/// Looks at a partition before it is read: the answer without records, and where what can be read of it ends.
+fn look(
     partition: &Partition,
     fetch: &FetchPartition,
-    room: usize,
-    at_least_one: bool,
     committed: bool,
-) -> Result<(PartitionData, Offset), PartitionError> {
+) -> Result<(PartitionData, LogOffsets, Offset), PartitionError> {
     partition.check_leader(Some(fetch.current_leader_epoch))?;
     let offsets = partition.offsets();
     let bound = if committed { offsets.last_stable } else { offsets.high_watermark };
@@ -192,7 +258,6 @@ fn read(
         log_start_offset: offsets.log_start.get(),
         ..PartitionData::failed(fetch.index, ErrorCode::None)
     };
-    let seen = Offset::try_from(fetch.fetch_offset).map_or(bound, |from| from.max(bound));
     if let Ok(last) = LeaderEpoch::try_from(fetch.last_fetched_epoch) {
         let (epoch, end) = partition.log().end_offset_for_epoch(last).ok_or(ReadError::OutOfRange {
             offset: fetch.fetch_offset,
@@ -201,13 +266,9 @@ fn read(
         })?;
         if epoch < last || end.get() < fetch.fetch_offset {
             data.diverging_epoch = Some((epoch.get(), end.get()));
-            return Ok((data, seen));
         }
     }
-    let batches = partition.read_within(&offsets, fetch.fetch_offset, room, at_least_one, committed)?;
-    data.records = batches.data;
-    data.aborted = committed.then_some(batches.aborted);
-    Ok((data, seen))
+    Ok((data, offsets, bound))
 }
 
 /// A disk that can't be read is the operator's business, not only the client's.

@@ -4,6 +4,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_wire_core::{ApiVersion, EncodeError, KafkaEncode};
 use smallvec::SmallVec;
 
+use crate::kafka::response_memory::Held;
+
 /// Slices shorter than this are copied: cheaper than an entry in a vectored write.
 const COPY_BELOW: usize = 512;
 
@@ -16,6 +18,8 @@ pub struct Body {
     chunk_bytes: usize,
     /// What is being written.
     tail: BytesMut,
+    /// The memory that the chunks were read into.
+    held: Option<Held>,
 }
 
 impl Body {
@@ -61,9 +65,14 @@ impl Body {
         self.len() == 0
     }
 
-    /// Its pieces in order: the chunks, and the fields after the last of them.
-    pub fn into_parts(self) -> (SmallVec<[Bytes; 4]>, BytesMut) {
-        (self.chunks, self.tail)
+    /// Keeps this reservation until the body is sent.
+    pub fn hold(&mut self, held: Option<Held>) {
+        self.held = held;
+    }
+
+    /// Its pieces in order: the chunks, and the fields after the last of them; and what is reserved for them.
+    pub fn into_parts(self) -> (SmallVec<[Bytes; 4]>, BytesMut, Option<Held>) {
+        (self.chunks, self.tail, self.held)
     }
 
     /// As one contiguous buffer, for tests and the in-process client.
@@ -90,7 +99,7 @@ mod tests {
         body.push(Bytes::from_static(b"short"));
         assert_eq!(body.len(), 4 + COPY_BELOW + 5);
         let whole = body.to_bytes();
-        let (chunks, tail) = body.into_parts();
+        let (chunks, tail, _) = body.into_parts();
         assert_eq!(chunks[1].as_ptr(), records.as_ptr());
         assert_eq!(&tail[..], b"short");
         assert_eq!(&whole[..4], b"head");

@@ -9,6 +9,7 @@ use super::fields::{
 };
 use super::{Body, DecodeRequest, EncodeResponse, ErrorCode};
 use crate::ids::{Offset, ProducerId};
+use crate::kafka::response_memory::Held;
 
 /// First version with the log start offset.
 const LOG_START: i16 = 5;
@@ -160,6 +161,8 @@ pub struct FetchResponse {
     pub partitions: Vec<(TopicRef, PartitionData)>,
     /// Where the leaders named in `partitions` are.
     pub endpoints: Vec<NodeEndpoint>,
+    /// What is reserved for the records.
+    pub memory: Option<Held>,
 }
 
 /// What was fetched of one partition.
@@ -232,6 +235,7 @@ impl EncodeResponse for FetchResponse {
         } else {
             put_no_tags(body.fields(), flexible);
         }
+        body.hold(self.memory);
         Ok(body)
     }
 }

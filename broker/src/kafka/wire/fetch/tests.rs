@@ -267,6 +267,6 @@ fn records_leave_as_they_were_read() {
     let data = PartitionData { records: vec![records.clone()], ..PartitionData::failed(0, ErrorCode::None) };
     let topic = TopicRef::Name(StrBytes::from("t"));
     let response = FetchResponse { partitions: vec![(topic, data)], ..FetchResponse::default() };
-    let (chunks, _) = response.encode(12).expect("it encodes").into_parts();
+    let (chunks, ..) = response.encode(12).expect("it encodes").into_parts();
     assert!(chunks.iter().any(|chunk| chunk.as_ptr() == records.as_ptr()));
 }
