@@ -32,7 +32,7 @@ use crate::kafka::response_memory::ResponseMemory;
 use crate::log::{LogError, LogStore};
 use crate::metadata::controller::{RegisterError, register_node};
 use crate::metadata::{Image, MetadataPlane, Node as Registration};
-use crate::raft::{RaftNode, RaftOptions};
+use crate::raft::{RaftError, RaftNode, RaftOptions};
 use crate::stream::Partitions;
 use crate::telemetry::LogLevel;
 use crate::wal::{Durability, GroupCommitWal, WalOptions};
@@ -62,6 +62,11 @@ fn refused(why: impl std::fmt::Display) -> ServerError {
 
 fn failed(why: impl std::fmt::Display) -> ServerError {
     ServerError::Failed(why.to_string())
+}
+
+/// Damaged metadata is for the operator to put right: the node does not start with less than it had.
+fn not_opened(why: RaftError) -> ServerError {
+    if let RaftError::Corrupt { .. } = why { refused(why) } else { failed(why) }
 }
 
 /// Runs a node until it is told to stop (SIGTERM or SIGINT), or fails.
@@ -257,7 +262,6 @@ async fn open_storage(
 ) -> Result<(DataDir, Storage), ServerError> {
     blocking(move || {
         let clean = dir.clean_shutdown().is_some();
-        dir.begin_use().map_err(failed)?;
         let options = RaftOptions {
             node: settings.node(),
             dir: dir.meta_dir(),
@@ -266,11 +270,16 @@ async fn open_storage(
             // When the channel is full the reason is known already.
             fatal: Arc::new(move |why| drop(fatal.try_send(why.to_string()))),
         };
+        if clean && dir.is_formed() {
+            RaftNode::check_whole(&options).map_err(not_opened)?;
+        }
+        // Only now: a start that was refused leaves the mark, and so is refused again.
+        dir.begin_use().map_err(failed)?;
         if !dir.is_formed() {
             RaftNode::form(&options, &dir.identity().cluster_id).map_err(failed)?;
             dir.set_formed().map_err(failed)?;
         }
-        let raft = RaftNode::start(options).map_err(failed)?;
+        let raft = RaftNode::start(options).map_err(not_opened)?;
         let journal = dir.wal_dir().join(JOURNAL_DIR);
         let wal = GroupCommitWal::open(disk.clone(), journal, wal_options(settings.config())).map_err(failed)?;
         let data_dir: PathBuf = settings.config().data_dir.clone();

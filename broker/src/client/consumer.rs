@@ -223,7 +223,8 @@ impl Consumer {
         let refused = check(|| format!("fetch {}-{}", place.0, place.1), answer.error_code, None);
         match refused {
             Ok(()) => {}
-            Err(why) if why.is_retriable() => {
+            // The broker can't read its disk: asking again would only wait for an operator.
+            Err(why) if why.is_retriable() && answer.error_code != ErrorCode::KafkaStorageError.code() => {
                 self.leaders.remove(&place);
                 self.paused = true;
                 return Ok(None);
@@ -350,5 +351,18 @@ mod tests {
         assert_eq!((&polled[0].place, polled[0].records.len()), (&place(0), 1));
         assert_eq!(consumer.positions()[&place(0)], 1);
         assert_eq!((consumer.gone, consumer.paused), (vec![place(1)], true));
+    }
+
+    /// What a broker has lost is reported, not asked for over and over.
+    #[test]
+    fn records_that_the_broker_cannot_read_end_the_fetching() {
+        for error in [ErrorCode::KafkaStorageError, ErrorCode::CorruptMessage] {
+            let mut consumer = Consumer::new(Client::of_nobody(), Start::Earliest);
+            consumer.assign(BTreeMap::from([(("t".to_owned(), 0), 0)]));
+            let partitions = vec![answer(0, error, None)];
+            let topic = message!(FetchableTopicResponse { topic: StrBytes::from("t"), partitions });
+            let failed = consumer.take(message!(FetchResponse { responses: vec![topic] }));
+            assert!(failed.expect_err("reported").to_string().contains("t-0"));
+        }
     }
 }

@@ -50,6 +50,17 @@ pub fn read_identity(disk: &dyn Disk, folder: &Path) -> io::Result<Option<TopicI
     TopicId::from_uuid(identity.topic_id).map(Some).ok_or_else(|| damaged("names no topic".to_owned()))
 }
 
+/// Whether a partition's folder has a segment with anything in it.
+pub fn holds_records(disk: &dyn Disk, folder: &Path) -> io::Result<bool> {
+    for entry in disk.list(folder)? {
+        let is_segment = entry.name.ends_with(".log") || entry.name.ends_with(SWAP);
+        if is_segment && !disk.open(&folder.join(&entry.name), OpenMode::Read)?.is_empty()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A whole file; `None` when there is none, or it is longer than `most` bytes.
 pub fn read_small(disk: &dyn Disk, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, OpenMode::Read) {

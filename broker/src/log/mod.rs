@@ -35,6 +35,7 @@ pub mod scan;
 mod segment;
 mod stop;
 mod store;
+mod stray;
 #[cfg(test)]
 mod tests;
 mod truncate;

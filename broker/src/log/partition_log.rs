@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub clock: Arc<dyn Clock>,
     pub counters: Arc<Counters>,
     pub checkpoints: Mutex<CheckpointFile>,
+    /// Where folders go whose partition nobody knows.
+    pub strays: PathBuf,
     /// What waits for its removal: when (monotonic ms), and what.
     pub doomed: Mutex<Vec<(u64, PathBuf)>>,
     pub stop: Stop,

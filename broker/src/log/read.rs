@@ -186,6 +186,9 @@ fn gather(
             return Err(corrupt(segment, start, "a batch reaches beyond the segment's end"));
         }
         let whole = read_chunk(segment, start, first.size())?;
+        if whole.len() < first.size() {
+            return Err(corrupt(segment, start, "the file ends within a batch"));
+        }
         return Ok(Part::Batches(whole.freeze(), first.end()));
     }
     let (mut stop, mut end) = (at + first.size(), first.end());
@@ -214,10 +217,19 @@ pub(super) fn header_at(segment: &Segment, position: u64, bytes: &[u8]) -> Resul
     Ok(header)
 }
 
+/// So many bytes, or fewer when the file has lost its end: what is whole before that can still be given.
 fn read_chunk(segment: &Segment, position: u64, bytes: usize) -> Result<BytesMut, LogError> {
     let mut buffer = BytesMut::zeroed(bytes);
-    let read = segment.handle()?.read_exact_at(&mut buffer, position);
-    read.map_err(LogError::io("reading", segment.file.path()))?;
+    let file = segment.handle()?;
+    let mut done = 0;
+    while done < bytes {
+        let read = file.read_at(&mut buffer[done..], position + done as u64);
+        match read.map_err(LogError::io("reading", segment.file.path()))? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    buffer.truncate(done);
     Ok(buffer)
 }
 

@@ -10,6 +10,7 @@ use std::sync::Weak;
 
 use crate::ids::{LeaderEpoch, Offset};
 
+use super::batch::BatchError;
 use super::checkpoint::{LogCheckpoint, SegmentCheckpoint};
 use super::checkpointing::Maintained;
 use super::epochs::EpochHistory;
@@ -74,6 +75,7 @@ pub(super) fn recover(
         producers: Producers::default(),
         replay_from: Offset::FIRST,
         producers_lost: false,
+        shortened: false,
         end: None,
     };
     recovery.run(found)
@@ -95,6 +97,8 @@ struct Recovery<'a> {
     replay_from: Offset,
     /// The snapshot that the checkpoint names is damaged: batches before the checkpoint must be read too.
     producers_lost: bool,
+    /// The newest segment has lost its end: it is read from its start, and ends where its whole batches do.
+    shortened: bool,
     end: Option<Offset>,
 }
 
@@ -166,6 +170,13 @@ impl Recovery<'_> {
         let segment = Segment::register(&self.shared.wal, self.folder, base, self.me.clone(), false);
         let known = self.checkpoint.and_then(|checkpoint| checkpoint.segments.iter().find(|it| it.base == base));
         let now = self.shared.clock.wall_ms();
+        let known = match known {
+            Some(known) if !self.is_as_long(&segment, known)? && next.is_none() => {
+                self.forget_newest(base)?;
+                None
+            }
+            other => other,
+        };
         let mut slot = match known {
             Some(known) => Slot::restored(segment, known, now),
             None => Slot::empty(segment, now),
@@ -187,11 +198,30 @@ impl Recovery<'_> {
 
     /// Whether an orderly stop left the newest segment as long as it is: then nothing of it need be read.
     fn ends_as_known(&self, slot: &Slot) -> Result<bool, LogError> {
-        if self.trust != Trust::Everything {
-            return Ok(false);
+        Ok(self.trust == Trust::Everything && slot.segment.length()? == u64::from(slot.size))
+    }
+
+    /// Whether a segment has all the bytes that the checkpoint knows. A segment that isn't the newest and lacks some
+    /// stays as it is, and so do those behind it: what is whole is read, and a read of what is lost fails.
+    fn is_as_long(&self, segment: &Segment, known: &SegmentCheckpoint) -> Result<bool, LogError> {
+        let length = segment.length()?;
+        let size = u64::from(known.size);
+        let sealed = self.last_known() != Some(known);
+        if length < size || (sealed && length > size) {
+            let path = segment.file.path().display();
+            tracing::warn!(%path, bytes = length, known = size, "a segment is not as long as it was");
         }
-        let length = slot.segment.handle()?.len().map_err(LogError::io("reading", slot.segment.file.path()))?;
-        Ok(length == u64::from(slot.size))
+        Ok(length >= size)
+    }
+
+    /// The newest segment is read from its start: what the checkpoint and the snapshots say of it holds no more.
+    fn forget_newest(&mut self, base: Offset) -> Result<(), LogError> {
+        self.shortened = true;
+        self.epochs.truncate_end(base);
+        self.producers = Producers::default();
+        // Without a snapshot no producer was known up to the checkpoint.
+        self.producers_lost = self.checkpoint.is_some_and(|checkpoint| checkpoint.snapshot.is_some());
+        self.remove(&[files::index_path(self.folder, base)])
     }
 
     fn last_known(&self) -> Option<&SegmentCheckpoint> {
@@ -215,10 +245,14 @@ impl Recovery<'_> {
         slot.segment.load_index(&*self.shared.disk, slot.size, INDEX_INTERVAL_BYTES)?;
         let known_size = slot.size;
         let mut scanner = slot.segment.scanner(slot.size, u32::try_from(length).unwrap_or(u32::MAX))?;
+        let mut cut_short = false;
         while let Some(batch) = scanner.next_batch() {
             let batch = match batch {
                 Ok(batch) => batch,
-                Err(ScanError::Batch { .. }) => break,
+                Err(ScanError::Batch { source, .. }) => {
+                    cut_short = matches!(source, BatchError::Truncated { .. });
+                    break;
+                }
                 // What could not be read may be whole: it is not to be cut.
                 Err(error @ ScanError::Io { .. }) => return Err(slot.segment.scan_error(error)),
             };
@@ -236,7 +270,7 @@ impl Recovery<'_> {
         }
         slot.flushed_size = slot.size;
         let torn = u64::from(slot.size) < length;
-        if torn && self.was_whole(slot, known_size) {
+        if torn && !(self.shortened && cut_short) && self.was_whole(slot, known_size) {
             let what = "a batch is damaged that was whole at the last checkpoint".to_owned();
             return Err(LogError::Corrupt { path, position: slot.size.into(), what });
         }
@@ -298,7 +332,8 @@ impl Recovery<'_> {
     /// Reads batches for the producers' state when its snapshot was lost: those behind the newest snapshot that is whole.
     fn rebuild_producers(&mut self, snapshots: &[Offset]) -> Result<(), LogError> {
         let Some(checkpoint) = self.checkpoint.filter(|_| self.producers_lost) else { return Ok(()) };
-        let earlier: Vec<_> = snapshots.iter().copied().filter(|at| *at <= checkpoint.recovery_point).collect();
+        let end = self.end.map_or(checkpoint.recovery_point, |end| end.min(checkpoint.recovery_point));
+        let earlier: Vec<_> = snapshots.iter().copied().filter(|at| *at <= end).collect();
         let (from, producers) = newest_snapshot(self.shared, self.folder, &earlier)?;
         tracing::warn!(folder = %self.folder.display(), %from, "a producer snapshot is lost: the log is read instead");
         self.producers = producers;

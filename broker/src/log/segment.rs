@@ -194,8 +194,18 @@ impl Segment {
         self.file.handle().map_err(LogError::io("opening", self.file.path()))
     }
 
-    /// Walks over the batches between two positions.
+    /// The file's length, bytes.
+    pub(super) fn length(&self) -> Result<u64, LogError> {
+        self.handle()?.len().map_err(LogError::io("reading", self.file.path()))
+    }
+
+    /// Walks over the batches between two positions, which the file reaches.
     pub(super) fn scanner(&self, from: u32, to: u32) -> Result<BatchScanner, LogError> {
+        let length = self.length()?;
+        if length < u64::from(to) {
+            let what = format!("the file ends here, {to} bytes were written");
+            return Err(LogError::Corrupt { path: self.file.path().to_owned(), position: length, what });
+        }
         BatchScanner::new(self.handle()?, u64::from(from), u64::from(to))
             .map_err(LogError::io("reading", self.file.path()))
     }

@@ -22,6 +22,7 @@ use super::partition_log::{Counters, Log, LogLink, Shared, Standing};
 use super::recovery::{Recovered, Trust, recover};
 use super::segment::SegmentListener;
 use super::stop::Stop;
+use super::stray::{STRAY_DIR, Stray};
 
 /// The checkpoint of all logs, beside the folder of the logs: no topic can have its name there.
 const CHECKPOINT_FILE: &str = "log-checkpoint";
@@ -72,6 +73,7 @@ impl LogStore {
             clock,
             counters: Arc::default(),
             checkpoints: Mutex::new(CheckpointFile::new(path, Checkpoint::new())),
+            strays: data_dir.join(STRAY_DIR),
             doomed: Mutex::default(),
             stop: Stop::default(),
         });
@@ -115,7 +117,7 @@ impl LogStore {
     }
 
     /// The log of a partition, made when it does not exist. A folder of the same name that belongs to another topic id
-    /// is deleted first.
+    /// is moved aside first.
     pub fn open_or_create(
         &self,
         topic: &str,
@@ -130,7 +132,7 @@ impl LogStore {
         let folder = self.folder(topic, id.partition)?;
         let other = self.logs.read().values().find(|log| log.folder == folder).map(|log| log.id());
         if let Some(other) = other {
-            self.delete_locked(&other)?;
+            self.take_away(&other, Fate::Stray("its place is another topic's"))?;
         }
         self.shared.checkpoints.lock().forget(&*self.shared.disk, &id)?;
         let log = new_log(&self.shared, topic, id, folder, config, |me| {
@@ -145,10 +147,16 @@ impl LogStore {
     /// Closes and deletes a partition's log: once this returns it does not come back. Blocks.
     pub fn delete(&self, id: &TopicPartition) -> Result<(), LogError> {
         let _changing = self.changing.lock();
-        self.delete_locked(id)
+        self.take_away(id, Fate::Deleted)
     }
 
-    fn delete_locked(&self, id: &TopicPartition) -> Result<(), LogError> {
+    /// Closes a partition's log that nobody knows and moves its folder aside, with all that is in it. Blocks.
+    pub fn set_aside(&self, id: &TopicPartition, why: &str) -> Result<(), LogError> {
+        let _changing = self.changing.lock();
+        self.take_away(id, Fate::Stray(why))
+    }
+
+    fn take_away(&self, id: &TopicPartition, fate: Fate<'_>) -> Result<(), LogError> {
         let Some(log) = self.logs.write().remove(id) else { return Ok(()) };
         log.state.lock().standing = Standing::Closed;
         self.shared.stop.look_again();
@@ -161,6 +169,10 @@ impl LogStore {
         let folder = &log.folder;
         if !disk.exists(folder).map_err(LogError::io("looking for", folder))? {
             return Ok(());
+        }
+        if let Fate::Stray(why) = fate {
+            let stray = Stray { folder, topic: log.topic(), partition: id.partition, id: Some(id.topic) };
+            return stray.set_aside(disk, &self.shared.strays, why);
         }
         let parent = folder.parent().expect("a partition's folder is in its topic's");
         let renamed = unused_name(disk, parent, id.partition)?;
@@ -194,6 +206,15 @@ impl LogStore {
         let path = self.root.join("?");
         Err(LogError::io("making a topic of an illegal name in", &path)(std::io::ErrorKind::InvalidInput.into()))
     }
+}
+
+/// What becomes of a log's folder.
+#[derive(Clone, Copy)]
+enum Fate<'a> {
+    /// It is removed: its topic was.
+    Deleted,
+    /// It is moved aside, and why.
+    Stray(&'a str),
 }
 
 /// Whether a name is a topic's and stays within `data/wal`.
@@ -276,17 +297,23 @@ fn open_all(
     Ok(logs)
 }
 
-/// Opens one folder's log; a folder that is nobody's never held an acknowledged record, and goes.
+/// Opens one folder's log. A folder that doesn't say whose it is is moved aside, or removed when it holds no records.
 fn open_one(
     shared: &Arc<Shared>,
     folder: &Folder,
     known: &Checkpoint,
     trust: Trust,
 ) -> Result<Option<Arc<Log>>, LogError> {
-    let identity = files::read_identity(&*shared.disk, &folder.path).map_err(LogError::io("reading", &folder.path))?;
+    let disk = &*shared.disk;
+    let identity = files::read_identity(disk, &folder.path).map_err(LogError::io("reading", &folder.path))?;
     let Some(topic) = identity else {
-        tracing::warn!(folder = %folder.path.display(), "a folder without partition.json is removed");
-        shared.disk.remove_dir_all(&folder.path).map_err(LogError::io("removing", &folder.path))?;
+        if files::holds_records(disk, &folder.path).map_err(LogError::io("looking into", &folder.path))? {
+            let stray = Stray { folder: &folder.path, topic: &folder.topic, partition: folder.partition, id: None };
+            stray.set_aside(disk, &shared.strays, "it has records, but no partition.json")?;
+        } else {
+            tracing::info!(folder = %folder.path.display(), "an empty folder without partition.json is removed");
+            disk.remove_dir_all(&folder.path).map_err(LogError::io("removing", &folder.path))?;
+        }
         return Ok(None);
     };
     let id = TopicPartition { topic, partition: folder.partition };

@@ -80,6 +80,11 @@ impl RaftNode {
         RaftWalStorage::form(options.disk.as_ref(), &options.dir, vec![RaftId::of(options.node).0], state)
     }
 
+    /// Refuses metadata that an orderly stop can't have left; for after one, before `start`. Changes nothing.
+    pub fn check_whole(options: &RaftOptions) -> Result<(), RaftError> {
+        RaftWalStorage::check_whole(options.disk.as_ref(), &options.dir)
+    }
+
     /// Opens the folder and starts the thread. In a group of one all that was ever committed is applied when this
     /// returns. Blocks on files.
     pub fn start(options: RaftOptions) -> Result<Arc<Self>, RaftError> {

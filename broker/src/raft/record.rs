@@ -10,6 +10,9 @@ use crc_fast::{CrcAlgorithm, Digest};
 /// Bytes before the payload: its length, its checksum, the header's checksum.
 pub const HEADER_BYTES: usize = 12;
 
+/// What a disk writes wholly or not at all, at the least.
+const SECTOR_BYTES: usize = 512;
+
 /// What a segment's bytes hold.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Scan {
@@ -28,7 +31,7 @@ pub enum Tail {
     Clean,
     /// The rest of a write that a crash cut short. It was never reported as durable: appends are synced one by one.
     Torn,
-    /// A record that was durable: another one was written after it.
+    /// A record that was durable, since another one was written after it, or bytes that no cut-short write leaves.
     Corrupt,
 }
 
@@ -56,7 +59,7 @@ pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
     }
     let tail = match bytes.len() {
         length if length == end => Tail::Clean,
-        _ if has_later_record(segment, bytes, end) => Tail::Corrupt,
+        _ if has_later_record(segment, bytes, end) || !is_one_torn_write(segment, bytes, end) => Tail::Corrupt,
         _ => Tail::Torn,
     };
     Scan { payloads, end, tail }
@@ -65,6 +68,18 @@ pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
 /// Whether a whole header of another record lies behind the broken one at `position`.
 fn has_later_record(segment: u64, bytes: &[u8], position: usize) -> bool {
     (position + 1..bytes.len()).any(|later| payload_at(segment, bytes, later).is_some())
+}
+
+/// Whether a crash during one write can have left the bytes from `position` on: each sector is as it was to be written,
+/// or zeros, or missing.
+fn is_one_torn_write(segment: u64, bytes: &[u8], position: usize) -> bool {
+    if let Some(payload) = payload_at(segment, bytes, position) {
+        return payload.end == bytes.len();
+    }
+    let Some(header) = bytes[position..].get(..HEADER_BYTES) else { return true };
+    let in_one_sector = position / SECTOR_BYTES == (position + HEADER_BYTES - 1) / SECTOR_BYTES;
+    let intact = u32_at(header, 8) == header_crc(segment, position as u64, &header[..8]);
+    !in_one_sector || intact || header.iter().all(|byte| *byte == 0)
 }
 
 /// Where the payload of a record at `position` lies, if its header is valid and the payload ends within the bytes.
@@ -138,7 +153,11 @@ mod tests {
             let broken = at.index(bytes.len());
             bytes[broken] ^= flip;
             let scan = scan(7, &bytes);
-            prop_assert_eq!(scan.tail, if broken >= last { Tail::Torn } else { Tail::Corrupt });
+            match broken {
+                _ if broken < last => prop_assert_eq!(scan.tail, Tail::Corrupt),
+                _ if broken < last + HEADER_BYTES => prop_assert_ne!(scan.tail, Tail::Clean),
+                _ => prop_assert_eq!(scan.tail, Tail::Torn),
+            }
             prop_assert!(scan.end <= broken);
         }
 
@@ -163,6 +182,19 @@ mod tests {
         let bytes = segment(&[vec![1; 20]]);
         assert!(scan(8, &bytes).payloads.is_empty());
         let moved = [&[0; 5], bytes.as_slice()].concat();
-        assert_eq!(scan(7, &moved).tail, Tail::Torn);
+        assert_eq!(scan(7, &moved).tail, Tail::Corrupt);
+    }
+
+    #[test]
+    fn what_no_single_write_leaves_is_corrupt_not_torn() {
+        let whole = segment(&[vec![1; 20]]);
+        let mut torn = whole.clone();
+        torn[HEADER_BYTES] ^= 1;
+        assert_eq!(scan(7, &torn).tail, Tail::Torn);
+        assert_eq!(scan(7, &[&torn[..], b"more"].concat()).tail, Tail::Corrupt);
+        assert_eq!(scan(7, &[0xa5; 3000]).tail, Tail::Corrupt);
+        assert_eq!(scan(7, &[&whole[..], &[0xa5; 3000]].concat()).tail, Tail::Corrupt);
+        assert_eq!(scan(7, &[&whole[..], &[0; 3000]].concat()).tail, Tail::Torn);
+        assert_eq!(scan(7, &[&whole[..], &[0xa5; 5]].concat()).tail, Tail::Torn);
     }
 }

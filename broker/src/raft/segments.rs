@@ -15,6 +15,8 @@ use super::{RaftError, proto};
 use crate::io::disk::{Disk, DiskFile, OpenMode};
 
 const EXTENSION: &str = ".log";
+/// What an operator can do about a damaged log.
+const MEND: &str = "nothing was changed: put the folder back from a back-up";
 
 /// The segments of one folder.
 pub struct Segments {
@@ -49,13 +51,7 @@ impl Segments {
         dir: &Path,
         segment_bytes: u64,
     ) -> Result<(Self, Vec<proto::LogRecord>), RaftError> {
-        let mut numbers: Vec<u64> = disk
-            .list(dir)
-            .map_err(RaftError::io("list", dir))?
-            .iter()
-            .filter_map(|entry| entry.name.strip_suffix(EXTENSION)?.parse().ok())
-            .collect();
-        numbers.sort_unstable();
+        let numbers = numbers(disk.as_ref(), dir)?;
         let next_number = numbers.last().map_or(0, |last| last + 1);
         let mut segments =
             Self { disk, dir: dir.to_owned(), segment_bytes, sealed: VecDeque::new(), active: None, next_number };
@@ -68,6 +64,28 @@ impl Segments {
         }
         segments.make_durable()?;
         Ok((segments, records))
+    }
+
+    /// Refuses what an orderly stop can't have left: a record that is not whole, or no record in the newest segment.
+    /// Reads only, so that nothing is changed when it refuses.
+    pub fn check_whole(disk: &dyn Disk, dir: &Path) -> Result<(), RaftError> {
+        let numbers = numbers(disk, dir)?;
+        let Some(newest) = numbers.last() else {
+            return Err(RaftError::corrupt(
+                dir,
+                format!("its log is gone, though the node was stopped cleanly; {MEND}"),
+            ));
+        };
+        for number in &numbers {
+            let path = path(dir, *number);
+            let file = disk.open(&path, OpenMode::Read).map_err(RaftError::io("open", &path))?;
+            let scan = record::scan(*number, &read_whole(file.as_ref(), &path)?);
+            if scan.tail != Tail::Clean || (number == newest && scan.payloads.is_empty()) {
+                let what = format!("it has no whole record at byte {}, though the node was stopped cleanly", scan.end);
+                return Err(RaftError::corrupt(&path, format!("{what}; {MEND}")));
+            }
+        }
+        Ok(())
     }
 
     /// Makes durable what was found: a killed process may have left the newest file's last record, and its name, in the
@@ -133,11 +151,9 @@ impl Segments {
     fn read(&self, number: u64, is_last: bool) -> Result<(Active, Vec<proto::LogRecord>), RaftError> {
         let path = path(&self.dir, number);
         let file = self.disk.open(&path, OpenMode::Write).map_err(RaftError::io("open", &path))?;
-        let length = file.len().map_err(RaftError::io("measure", &path))?;
-        let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(RaftError::io("read", &path))?;
+        let bytes = read_whole(file.as_ref(), &path)?;
         let scan = record::scan(number, &bytes);
-        let end = scan.end as u64;
+        let (end, length) = (scan.end as u64, bytes.len());
         match scan.tail {
             Tail::Clean => {}
             Tail::Torn if is_last => {
@@ -146,7 +162,8 @@ impl Segments {
                 file.sync_all().map_err(RaftError::io("sync", &path))?;
             }
             Tail::Torn | Tail::Corrupt => {
-                return Err(RaftError::corrupt(&path, format!("the record at byte {end} is broken")));
+                let what = format!("the record at byte {end} is broken, which no crash explains");
+                return Err(RaftError::corrupt(&path, format!("{what}; {MEND}")));
             }
         }
         let bytes = Bytes::from(bytes);
@@ -160,6 +177,22 @@ impl Segments {
         let last_index = records.iter().map(last_index).max().unwrap_or(0);
         Ok((Active { number, file, end, last_index }, records))
     }
+}
+
+/// The segments in a folder, oldest first.
+fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, RaftError> {
+    let entries = disk.list(dir).map_err(RaftError::io("list", dir))?;
+    let mut numbers: Vec<u64> =
+        entries.iter().filter_map(|entry| entry.name.strip_suffix(EXTENSION)?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn read_whole(file: &dyn DiskFile, path: &Path) -> Result<Vec<u8>, RaftError> {
+    let length = file.len().map_err(RaftError::io("measure", path))?;
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(RaftError::io("read", path))?;
+    Ok(bytes)
 }
 
 fn path(dir: &Path, number: u64) -> PathBuf {

@@ -81,6 +81,11 @@ impl RaftWalStorage {
         FORMED.0
     }
 
+    /// Refuses a folder that an orderly stop can't have left; for after one, before `open`. Changes nothing.
+    pub fn check_whole(disk: &dyn Disk, dir: &Path) -> Result<(), RaftError> {
+        Segments::check_whole(disk, dir)
+    }
+
     /// Opens what `form` and `persist` wrote, and returns it with the snapshot's state.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, limits: Limits) -> Result<(Self, Bytes), RaftError> {
         let newest = snapshot_file::newest(disk.as_ref(), dir)?.ok_or_else(|| RaftError::Empty(dir.to_owned()))?;

@@ -336,3 +336,48 @@ fn what_a_killed_process_left_in_the_page_cache_is_durable_before_more_builds_on
         }
     }
 }
+
+#[test]
+fn after_an_orderly_stop_nothing_of_the_log_is_torn() {
+    let log = dir().join("00000000000000000000.log");
+    let written = || {
+        let disk = SimDisk::new();
+        let model = form(&disk);
+        let mut storage = open(&disk).expect("opened");
+        storage.persist(Some(&hard_state(&model)), vec![entry(2, &(1, vec![1; 50]))]).expect("no faults");
+        drop(storage);
+        disk.kill()
+    };
+    let contents = |disk: &SimDisk| {
+        let file = disk.open(&log, OpenMode::Read).expect("there");
+        let mut bytes = vec![0; file.len().expect("known") as usize];
+        file.read_exact_at(&mut bytes, 0).expect("read");
+        bytes
+    };
+    let check = |disk: &SimDisk| RaftWalStorage::check_whole(disk, dir());
+    check(&written()).expect("whole");
+    let whole = contents(&written());
+    let damaged = [vec![0xa5; 3000], whole[..whole.len() - 1].to_vec(), Vec::new(), [&whole[..], &[0]].concat()];
+    for bytes in damaged {
+        let disk = written();
+        let file = disk.open(&log, OpenMode::Write).expect("there");
+        file.set_len(0).expect("cut");
+        file.write_all_at(&[std::io::IoSlice::new(&bytes)], 0).expect("written");
+        let refused = check(&disk).expect_err("not what was left").to_string();
+        assert!(refused.contains("00000000000000000000.log") && refused.contains("back-up"), "{refused}");
+        assert_eq!(contents(&disk), bytes, "nothing was changed");
+    }
+    let disk = written();
+    disk.remove_file(&log).expect("removed");
+    check(&disk).expect_err("the log is gone");
+}
+
+#[test]
+fn a_log_overwritten_with_noise_is_refused_after_a_crash_too() {
+    let disk = SimDisk::new();
+    form(&disk);
+    let file = disk.open(&dir().join("00000000000000000000.log"), OpenMode::Create).expect("made");
+    file.write_all_at(&[std::io::IoSlice::new(&[0xa5; 3000])], 0).expect("written");
+    assert!(matches!(open(&disk), Err(RaftError::Corrupt { .. })));
+    assert_eq!(file.len().expect("known"), 3000, "nothing was cut");
+}

@@ -167,12 +167,13 @@ struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// The first image: every topic is new, and logs that it does not give to this node are left-overs.
+    /// The first image: every topic is new. Logs that it does not give to this node are strays: nobody here saw their
+    /// topics deleted, so it may as well be the metadata that is lost.
     fn start(&mut self) -> Result<(), LogError> {
         for log in self.host.logs.logs() {
             let id = log.id();
             if self.image.partition(&id).is_none_or(|registration| !self.hosts(registration)) {
-                self.host.logs.delete(&id)?;
+                self.host.logs.set_aside(&id, "the metadata gives this node no such partition")?;
             }
         }
         for topic in self.image.topics() {

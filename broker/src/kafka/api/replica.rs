@@ -6,7 +6,7 @@ use crate::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use crate::kafka::Broker;
 use crate::kafka::wire::fields::{CurrentLeader, NodeEndpoint, TopicRef};
 use crate::kafka::wire::{ErrorCode, Uuid};
-use crate::log::{AppendError, ReadError};
+use crate::log::{AppendError, LogError, ReadError};
 use crate::metadata::{Image, PartitionRegistration, Topic};
 use crate::stream::{Partition, PartitionError};
 
@@ -118,6 +118,7 @@ impl From<&ReadError> for ErrorCode {
     fn from(error: &ReadError) -> Self {
         match error {
             ReadError::OutOfRange { .. } => Self::OffsetOutOfRange,
+            ReadError::Log(LogError::Corrupt { .. }) => Self::CorruptMessage,
             ReadError::Log(_) => Self::KafkaStorageError,
             ReadError::Closed => Self::NotLeaderOrFollower,
         }

@@ -5,8 +5,8 @@ use std::io::IoSlice;
 use super::*;
 use crate::io::disk::sim::Operation;
 use crate::io::disk::{Disk, OpenMode};
-use crate::log::batch;
 use crate::log::files::{self, IDENTITY_FILE};
+use crate::log::{LogError, ReadError, batch};
 
 const EIO: i32 = 5;
 
@@ -26,6 +26,32 @@ fn length(disk: &SimDisk, path: &Path) -> u64 {
 
 fn refusal(disk: SimDisk, clean: bool) -> String {
     Node::try_start(disk, clean).err().expect("refused")
+}
+
+/// The folders that were moved aside.
+fn strays(disk: &SimDisk) -> Vec<String> {
+    let names = disk.list(Path::new("data/stray/topic")).expect("there").into_iter().map(|entry| entry.name);
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+fn cut(disk: &SimDisk, path: &Path, by: u64) {
+    let file = disk.open(path, OpenMode::Write).expect("there");
+    file.set_len(file.len().expect("known") - by).expect("cut");
+    file.sync_all().expect("synced");
+}
+
+/// A node that was stopped in order with these values.
+fn stopped_with(values: &[&str]) -> SimDisk {
+    let node = Node::start(SimDisk::new());
+    let log = node.log(small());
+    for value in values {
+        append_flushed(&node, &log, batch(&[value]));
+    }
+    node.store.close().expect("closed");
+    node.wal.shutdown().expect("shut down");
+    node.disk.kill()
 }
 
 /// A node that died with these values flushed and a checkpoint of the first `checkpointed`.
@@ -67,8 +93,9 @@ fn a_folder_whose_identity_is_damaged_stops_the_start_and_is_not_removed() {
         disk.remove_file(&identity).expect("removed");
         write(&disk, &identity, torn, 0);
         let node = Node::start(disk);
-        assert!(node.store.logs().is_empty(), "a folder that is nobody's never held an acknowledged record");
+        assert!(node.store.logs().is_empty(), "nobody knows whose it is");
         assert!(!node.disk.exists(folder()).expect("looked"));
+        assert_eq!(strays(&node.disk), ["0.unknown"]);
     }
 }
 
@@ -88,7 +115,7 @@ fn a_tail_of_an_older_epoch_than_the_checkpoint_knows_is_cut() {
 }
 
 #[test]
-fn a_newest_segment_of_another_length_than_an_orderly_stop_left_is_read_or_refused() {
+fn a_newest_segment_that_is_longer_than_an_orderly_stop_left_is_read() {
     let node = Node::start(SimDisk::new());
     append_flushed(&node, &node.log(small()), batch(&["a"]));
     let node = node.restart();
@@ -102,10 +129,6 @@ fn a_newest_segment_of_another_length_than_an_orderly_stop_left_is_read_or_refus
     write(&longer, &segment(0), &more, whole);
     let started = Node::try_start(longer, true).expect("starts");
     assert_eq!(values(&started.log(small())), ["a", "b"]);
-
-    let shorter = started.disk.kill();
-    shorter.open(&segment(0), OpenMode::Write).and_then(|file| file.set_len(whole - 1)).expect("cut");
-    assert!(refusal(shorter, true).contains("the checkpoint knows"));
 }
 
 #[test]
@@ -160,4 +183,127 @@ fn a_lost_producer_snapshot_is_made_again_from_an_older_one() {
         assert!(append(&log, numbered(sequence), 0).expect("known").duplicate, "sequence {sequence}");
     }
     assert!(!append(&log, numbered(30), 0).expect("new").duplicate);
+}
+
+#[test]
+fn a_folder_with_records_and_no_identity_is_moved_aside_over_nothing_that_is_there() {
+    let disk = stopped_with(&["a", "b"]);
+    let bytes = length(&disk, &segment(0));
+    disk.remove_file(&folder().join(IDENTITY_FILE)).expect("removed");
+    let node = Node::try_start(disk, true).expect("starts");
+    assert!(node.store.logs().is_empty());
+    append_flushed(&node, &node.log(small()), batch(&["new"]));
+    let disk = node.disk.crash(1);
+    disk.remove_file(&folder().join(IDENTITY_FILE)).expect("removed");
+    disk.sync_dir(folder()).expect("synced");
+    let disk = Node::start(disk).disk.crash(2);
+    let all = strays(&disk);
+    assert!(all[0] == "0.unknown" && all.len() <= 2, "{all:?}");
+    let moved = Path::new("data/stray/topic/0.unknown").join(segment(0).file_name().expect("named"));
+    assert_eq!(length(&disk, &moved), bytes);
+}
+
+#[test]
+fn an_empty_folder_without_an_identity_is_removed() {
+    let disk = stopped_with(&[]);
+    disk.create_dir_all(folder()).expect("made");
+    write(&disk, &segment(0), b"", 0);
+    let node = Node::start(disk);
+    assert!(!node.disk.exists(folder()).expect("looked"));
+    assert!(!node.disk.exists(Path::new("data/stray")).expect("looked"));
+}
+
+#[test]
+fn a_log_that_nobody_knows_is_moved_aside_with_its_topic_id() {
+    let node = Node::try_start(stopped_with(&["a"]), true).expect("starts");
+    node.store.set_aside(&id(1, 0), "for the test").expect("moved");
+    assert!(node.store.logs().is_empty());
+    let disk = node.disk.crash(1);
+    assert_eq!(strays(&disk), [format!("0.{}", id(1, 0).topic.uuid())]);
+    assert!(!disk.exists(folder()).expect("looked"));
+    assert!(Node::start(disk).store.logs().is_empty());
+}
+
+#[test]
+fn a_newest_segment_that_lost_its_end_ends_with_its_last_whole_batch() {
+    for clean in [true, false] {
+        for lost in [1, 10, 60] {
+            let disk = stopped_with(&["a", "b", "c"]);
+            cut(&disk, &segment(0), lost);
+            let node = Node::try_start(disk, clean).expect("starts");
+            let log = node.log(small());
+            assert_eq!(values(&log), ["a", "b"]);
+            assert_eq!(log.offsets().log_end, offset(2));
+            append_flushed(&node, &log, batch(&["d"]));
+            let disk = node.disk.kill();
+            let log = Node::start(disk).log(small());
+            assert_eq!(values(&log), ["a", "b", "d"], "what is new is never behind a broken tail");
+        }
+    }
+}
+
+#[test]
+fn an_older_segment_that_lost_its_end_keeps_its_place_and_a_read_of_what_is_lost_fails() {
+    let long = "x".repeat(300);
+    let disk = stopped_with(&[long.as_str(); 20]);
+    cut(&disk, &segment(0), 10);
+    let bases: Vec<i64> = disk
+        .list(folder())
+        .expect("listed")
+        .iter()
+        .filter_map(|entry| files::offset_of(&entry.name, ".log"))
+        .map(Offset::get)
+        .collect();
+    let second = bases.iter().copied().filter(|base| *base > 0).min().expect("more than one");
+    let mut disk = disk;
+    for start in 0..2 {
+        let node = Node::try_start(disk, true).expect("starts");
+        let log = node.log(small());
+        let read = |from: i64| log.read(offset(from), log.offsets().high_watermark, 1 << 20, true, false);
+        assert_eq!(log.offsets().log_end, offset(20), "start {start}");
+        for from in 0..second - 1 {
+            assert!(!read(from).expect("whole").data.is_empty());
+        }
+        let lost = read(second - 1).expect_err("it is lost");
+        assert!(lost.to_string().contains("00000000000000000000.log"), "{lost}");
+        assert!(!read(second).expect("whole").data.is_empty());
+        node.store.close().expect("closed");
+        node.wal.shutdown().expect("shut down");
+        disk = node.disk.kill();
+    }
+}
+
+#[test]
+fn a_segment_that_loses_its_end_under_a_running_node_fails_reads_of_it() {
+    let node = Node::start(SimDisk::new());
+    let log = node.log(small());
+    append_flushed(&node, &log, batch(&["a"]));
+    append_flushed(&node, &log, batch(&["b"]));
+    cut(&node.disk, &segment(0), 10);
+    let read = |from: i64| log.read(offset(from), log.offsets().high_watermark, 1 << 20, true, false);
+    assert!(!read(0).expect("whole").data.is_empty());
+    assert!(matches!(read(1), Err(ReadError::Log(LogError::Corrupt { .. }))));
+}
+
+#[test]
+fn a_segment_that_lost_its_end_takes_back_what_producers_sent_in_it() {
+    let producer = crate::ids::ProducerId::new(7);
+    let numbered = |sequence: i32| {
+        BatchBuilder::new(Compression::None)
+            .idempotent(producer, crate::ids::ProducerEpoch::FIRST, sequence)
+            .record(START_MS, None, Some(b"value"))
+            .build()
+    };
+    let node = Node::start(SimDisk::new());
+    let log = node.log(small());
+    for sequence in 0..3 {
+        append_flushed(&node, &log, numbered(sequence));
+    }
+    node.store.close().expect("closed");
+    node.wal.shutdown().expect("shut down");
+    let disk = node.disk.kill();
+    cut(&disk, &segment(0), 1);
+    let log = Node::try_start(disk, true).expect("starts").log(small());
+    assert!(append(&log, numbered(1), 0).expect("known").duplicate);
+    assert!(!append(&log, numbered(2), 0).expect("sent again").duplicate);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use futures::FutureExt;
 
 use super::*;
+use crate::io::disk::Disk as _;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;
 use crate::metadata::{Command, MetadataPlane};
@@ -121,7 +122,7 @@ fn a_leadership_given_to_a_later_registration_is_not_taken() {
 }
 
 #[test]
-fn the_first_image_takes_away_logs_of_topics_that_are_gone() {
+fn the_first_image_moves_logs_aside_that_it_does_not_know() {
     let node = Node::running();
     let gone = node.create("gone", 2);
     node.create("kept", 1);
@@ -132,6 +133,8 @@ fn the_first_image_takes_away_logs_of_topics_that_are_gone() {
     restarted.apply(&node.plane.image()).expect("it can be applied");
     assert_eq!(node.logs.logs().len(), 1);
     assert!(restarted.by_name("kept", 0).is_some());
+    let strays = node.disk.list(std::path::Path::new("data/stray/gone")).expect("there");
+    assert_eq!(strays.len(), 2, "what was not seen deleted is kept: {strays:?}");
 }
 
 #[test]
