@@ -10,7 +10,7 @@ use crate::ids::Offset;
 use crate::io::disk::Disk;
 use crate::wal::{FlushListener, GroupCommitWal, Refusal, WalFile};
 
-use super::batch::{BatchHeader, HEADER_BYTES};
+use super::batch::{BatchError, BatchHeader, HEADER_BYTES};
 use super::checkpoint::SegmentCheckpoint;
 use super::error::LogError;
 use super::files;
@@ -106,13 +106,17 @@ impl Segment {
         Ok(())
     }
 
-    /// Reads the segment and writes its index.
+    /// Reads the segment and writes its index. Of a file that has lost its end, what is whole is indexed.
     fn build_index(&self, disk: &dyn Disk, size: u32, interval: u32) -> Result<SegmentIndex, LogError> {
         let mut index = SegmentIndex::empty(self.index_path());
         let mut max_timestamp_before = i64::MIN;
-        let mut scanner = self.scanner(0, size)?;
+        let there = u32::try_from(self.length()?).map_or(size, |length| length.min(size));
+        let mut scanner = self.scanner(0, there)?;
         while let Some(batch) = scanner.next_batch() {
-            let batch = batch.map_err(|error| self.scan_error(error))?;
+            let batch = match batch {
+                Err(ScanError::Batch { source: BatchError::Truncated { .. }, .. }) if there < size => break,
+                other => other.map_err(|error| self.scan_error(error))?,
+            };
             let relative_offset = (batch.header.base_offset - self.base.get()) as u32;
             let position = batch.position as u32;
             index.note(IndexEntry { relative_offset, position, max_timestamp_before }, interval);

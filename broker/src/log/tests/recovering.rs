@@ -205,7 +205,7 @@ fn a_folder_with_records_and_no_identity_is_moved_aside_over_nothing_that_is_the
 
 #[test]
 fn an_empty_folder_without_an_identity_is_removed() {
-    let disk = stopped_with(&[]);
+    let disk = SimDisk::new();
     disk.create_dir_all(folder()).expect("made");
     write(&disk, &segment(0), b"", 0);
     let node = Node::start(disk);
