@@ -66,12 +66,13 @@ impl LogStore {
                 due(&mut rounds.checkpoint, now, CHECKPOINT_INTERVAL_MS),
             )
         };
+        // First: it gives the room that the rest may need.
+        self.remove_doomed(now)?;
         let logs = self.logs();
         for log in &logs {
             log.remove_orphans()?;
             log.retry_identity();
         }
-        self.remove_doomed(now)?;
         let mut removable = Vec::new();
         if retention {
             for log in &logs {
@@ -112,8 +113,10 @@ impl LogStore {
         self.shared.checkpoints.lock().store(&*self.shared.disk)
     }
 
+    /// Removes what has waited long enough; while the disk is full nothing waits.
     fn remove_doomed(&self, now: u64) -> Result<(), LogError> {
-        let due: Vec<_> = self.shared.doomed.lock().extract_if(.., |(due, _)| *due <= now).collect();
+        let full = self.shared.wal.is_full();
+        let due: Vec<_> = self.shared.doomed.lock().extract_if(.., |(due, _)| full || *due <= now).collect();
         for (_, path) in due {
             remove_all(&self.shared, &path).map_err(LogError::io("removing", &path))?;
         }

@@ -12,9 +12,12 @@ use super::segment::Slot;
 
 impl Log {
     /// Drops all records from `to` on, which is where a batch begins. When it returns the cut is durable: a crash
-    /// revives nothing. Nobody appends meanwhile. Blocks.
+    /// revives nothing. Nobody appends meanwhile. A log that is being deleted is left alone. Blocks.
     pub fn truncate_to(&self, to: Offset) -> Result<(), LogError> {
         let mut maintained = self.maintenance.lock();
+        if self.state.lock().standing == Standing::Closed {
+            return Ok(());
+        }
         let to = to.max(self.offsets().log_start);
         if to >= self.offsets().log_end {
             return Ok(());

@@ -30,6 +30,7 @@ pub(super) enum Outcome {
 }
 
 /// Syncs every file that has journal records before `upto`; then those are spent.
+#[derive(Default)]
 pub(super) struct SyncPass {
     pub(super) files: Vec<Arc<WalFile>>,
     pub(super) upto: Position,
@@ -38,14 +39,15 @@ pub(super) struct SyncPass {
 
 impl Job {
     /// Does the work. An error is final: what was to be synced may be lost from the page cache.
-    pub(super) fn run(self, core: &Core) -> Result<Outcome, WalError> {
+    /// The job keeps those who wait for it until it is dropped, so that they hear of the end after its cause was told.
+    pub(super) fn run(&mut self, core: &Core) -> Result<Outcome, WalError> {
         match self {
             Self::Sync(pass) => {
                 pass.sync(core)?;
-                Ok(Outcome::Synced(pass))
+                Ok(Outcome::Synced(std::mem::take(pass)))
             }
             Self::Prepare(path, bytes) => {
-                let file = ring::prepare(core.disk.as_ref(), &path, bytes).on("prepare journal file", &path)?;
+                let file = ring::prepare(core.disk.as_ref(), path, *bytes).on("prepare journal file", path)?;
                 Ok(Outcome::Prepared(file))
             }
         }

@@ -40,9 +40,10 @@ struct Shared {
 }
 
 impl Shared {
+    /// The cause is told before anybody who waits for the WAL hears that it has ended.
     fn fail(&self, error: &WalError) {
-        self.core.queue.close();
         (self.on_fatal)(error);
+        self.core.queue.close();
     }
 }
 
@@ -106,7 +107,7 @@ fn commit(shared: &Shared, mut committer: Committer, jobs: &Sender<Job>) {
 }
 
 fn work_off(shared: &Shared, work: &Receiver<Job>) {
-    for job in work {
+    for mut job in work {
         match job.run(&shared.core) {
             Ok(outcome) => shared.core.queue.push(Operation::Finished(outcome)),
             Err(error) => return shared.fail(&error),
@@ -141,7 +142,7 @@ impl Stepper {
 
     /// Runs the next background job; whether there was one. An error is final.
     pub fn run_job(&mut self) -> Result<bool, WalError> {
-        let Some(job) = self.jobs.pop_front() else { return Ok(false) };
+        let Some(mut job) = self.jobs.pop_front() else { return Ok(false) };
         let outcome = job.run(&self.core)?;
         self.core.queue.push(Operation::Finished(outcome));
         Ok(true)

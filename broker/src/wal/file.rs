@@ -153,7 +153,11 @@ impl WalFile {
         };
         let handle = match handle {
             Some(handle) => handle,
-            None => self.handle()?,
+            None => match self.handle() {
+                // Retired meanwhile, and synced with that: it may be gone.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_synced(writes) => return Ok(()),
+                opened => opened?,
+            },
         };
         handle.sync_data()?;
         self.set_synced(writes);
@@ -163,6 +167,10 @@ impl WalFile {
     /// Writes done so far, for `set_synced`.
     pub(super) fn writes(&self) -> u64 {
         self.shared.lock().writes
+    }
+
+    fn is_synced(&self, writes: u64) -> bool {
+        self.shared.lock().synced >= writes
     }
 
     /// The first so many writes are durable.

@@ -3,6 +3,7 @@
 mod background;
 mod basics;
 mod compacting;
+mod deleting;
 mod model;
 mod produced;
 mod recovering;
@@ -83,10 +84,14 @@ impl Node {
     }
 
     pub(super) fn try_start(disk: SimDisk, clean: bool) -> Result<Self, String> {
+        Self::start_with(disk, clean, wal_options())
+    }
+
+    pub(super) fn start_with(disk: SimDisk, clean: bool, options: WalOptions) -> Result<Self, String> {
         let io: Arc<dyn crate::io::disk::Disk> = Arc::new(disk.clone());
         let clock = Arc::new(TestClock(AtomicI64::new(START_MS)));
         let folder = PathBuf::from("data/wal/__commit");
-        let wal = GroupCommitWal::open_with(Arc::clone(&io), folder, wal_options(), Box::new(|_| {}))
+        let wal = GroupCommitWal::open_with(Arc::clone(&io), folder, options, Box::new(|_| {}))
             .map_err(|error| error.to_string())?;
         let data = PathBuf::from("data");
         let store = LogStore::open(io, data, Arc::clone(&wal), Arc::clone(&clock) as _, store_options(), clean)

@@ -91,9 +91,12 @@ impl Model {
                 let target = self.records.len() * usize::from(percent) / 100;
                 let to = self.ends.iter().copied().filter(|end| *end <= target).max().unwrap_or(0);
                 log.truncate_to(offset(to as i64)).expect("cut");
+                if to < self.records.len() {
+                    // A cut is durable with all before it; where nothing is cut, nothing is made durable.
+                    self.flushed = to;
+                }
                 self.records.truncate(to);
                 self.ends.retain(|end| *end <= to);
-                self.flushed = to;
             }
             Step::Crash { seed } => {
                 self.flushed = self.flushed.max(log.offsets().flushed_end.get() as usize);

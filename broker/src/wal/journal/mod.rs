@@ -55,7 +55,7 @@ const RETIRED: u8 = 4;
 pub struct FileId(pub u64);
 
 /// A place in the journal: in which generation, at which byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The generation of a journal file.
     pub generation: u64,

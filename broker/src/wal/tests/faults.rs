@@ -157,6 +157,78 @@ fn a_retired_file_whose_folder_is_gone_stops_no_sync() {
     f.stepper.retire(&f.file).expect("retired again");
 }
 
+/// What happens to one of a few folders, each with one file, or to the WAL.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Append(usize),
+    Delete(usize),
+    Sync,
+    Commit,
+    Job,
+}
+
+fn any_step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![
+        4 => (0..3usize).prop_map(Step::Append),
+        1 => (0..3usize).prop_map(Step::Delete),
+        1 => Just(Step::Sync),
+        3 => Just(Step::Commit),
+        1 => Just(Step::Job),
+    ]
+}
+
+/// A folder's file, and how many appends of four bytes it has.
+type Incarnation = (Arc<WalFile>, u64);
+
+fn run_steps(steps: &[Step], options: WalOptions) {
+    let mut f = Fixture::open(&SimDisk::new(), options);
+    let mut files: [Option<Incarnation>; 3] = Default::default();
+    let path = |n: usize| PathBuf::from(format!("/data/wal/topic/{n}/0.log"));
+    let mut waiting = Vec::new();
+    for step in steps {
+        match *step {
+            Step::Append(n) => {
+                let (file, count) = files[n].get_or_insert_with(|| (f.wal.file(path(n), Weak::<Probe>::new()), 0));
+                append(&f.wal, file, *count * 4, b"data", *count + 1);
+                *count += 1;
+            }
+            Step::Delete(n) => {
+                let Some((file, count)) = files[n].take() else { continue };
+                f.stepper.retire(&file).expect("retired");
+                let whole = contents(&f.disk, &path(n)).expect("retiring has written what was queued");
+                assert_eq!(whole.len() as u64, count * 4);
+                f.disk.remove_dir_all(path(n).parent().expect("a folder")).expect("removed");
+            }
+            Step::Sync => {
+                let (done, answer) = std::sync::mpsc::sync_channel(1);
+                f.wal.core.queue.push(crate::wal::queue::Operation::SyncAll(done));
+                waiting.push(answer);
+            }
+            Step::Commit => drop(f.stepper.commit().expect("committed")),
+            Step::Job => drop(f.stepper.run_job().expect("done")),
+        }
+    }
+    f.stepper.shutdown().expect("closed");
+    assert!(waiting.iter().all(|answer| answer.try_recv().is_ok()), "everybody who waited was told");
+    let after = f.disk.crash(1);
+    for (n, file) in files.iter().enumerate() {
+        let found = contents(&after, &path(n)).map(|bytes| bytes.len() as u64);
+        assert_eq!(found, file.as_ref().map(|(_, count)| count * 4), "{n}: neither lost nor revived");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whenever_files_are_deleted_the_others_lose_nothing_and_the_wal_goes_on(
+        steps in proptest::collection::vec(any_step(), 0..60),
+        fsync in proptest::bool::ANY,
+    ) {
+        let durability = if fsync { Durability::Fsync } else { Durability::Os };
+        run_steps(&steps, WalOptions { durability, open_files: 2, ..options() });
+    }
+}
+
 #[test]
 fn a_retired_file_is_never_replayed() {
     for seed in 0..100 {

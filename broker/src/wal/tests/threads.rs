@@ -112,10 +112,79 @@ fn a_failed_fsync_ends_everything_through_on_fatal() {
     disk.fail(Operation::Sync, ".journal", 1, 5);
     append(&wal, &file, 0, b"x", 1);
     assert!(matches!(wal.sync_all(), Err(WalError::Ended)), "whoever waits is told");
+    assert_eq!(called.load(Ordering::SeqCst), 1, "after the cause was");
     append(&wal, &file, 1, b"y", 2);
     assert!(matches!(wal.shutdown(), Err(WalError::Ended)));
     assert_eq!(called.load(Ordering::SeqCst), 1);
     assert_eq!(probe.told(), Told::default());
+}
+
+#[test]
+fn whoever_waits_for_a_failed_background_sync_hears_of_it_after_the_cause() {
+    for _ in 0..50 {
+        let disk = SimDisk::new();
+        let told = Arc::new(AtomicBool::new(false));
+        let telling = told.clone();
+        let on_fatal = Box::new(move |error: &WalError| {
+            std::thread::yield_now();
+            assert!(matches!(error, WalError::Io { .. }), "{error}");
+            telling.store(true, Ordering::SeqCst);
+        });
+        let wal = GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options(), on_fatal);
+        let wal = wal.expect("opened");
+        let file = wal.file(PathBuf::from(FILE), Weak::<Probe>::new());
+        append(&wal, &file, 0, b"x", 1);
+        disk.fail(Operation::Sync, ".log", 1, 5);
+        assert!(matches!(wal.sync_all(), Err(WalError::Ended)));
+        assert!(told.load(Ordering::SeqCst));
+    }
+}
+
+/// Writes files and deletes them with their folders, as fast as it can, under a background that never stops syncing.
+#[test]
+fn deletions_under_a_busy_background_end_nothing() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        // Handles are evicted all the time, synced or not as the durability allows.
+        let options = WalOptions { durability, open_files: 2, ..options() };
+        let disk = SimDisk::new();
+        let fail = Box::new(|error: &WalError| panic!("{error}"));
+        let wal = GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options, fail).expect("opened");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3)
+                .map(|n| {
+                    let (wal, disk) = (&wal, &disk);
+                    scope.spawn(move || write_and_delete(wal, disk, Path::new(&format!("/data/wal/topic/{n}"))))
+                })
+                .collect();
+            let syncer = scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    wal.sync_all().expect("synced");
+                }
+            });
+            let written = writers.into_iter().all(|writer| writer.join().is_ok());
+            done.store(true, Ordering::SeqCst);
+            assert!(written && syncer.join().is_ok(), "nothing has ended the WAL");
+        });
+        wal.shutdown().expect("closed");
+    }
+}
+
+fn write_and_delete(wal: &GroupCommitWal, disk: &SimDisk, folder: &Path) {
+    for _ in 0..150 {
+        let files = ["partition.json", "0.log"].map(|name| wal.file(folder.join(name), Weak::<Probe>::new()));
+        for token in 1..=3 {
+            for file in &files {
+                append(wal, file, token * 4 - 4, b"data", token);
+            }
+        }
+        for file in &files {
+            wal.retire(file).expect("retired");
+        }
+        let gone = folder.with_extension("deleted");
+        disk.rename(folder, &gone).expect("made with the first append");
+        disk.remove_dir_all(&gone).expect("removed");
+    }
 }
 
 #[tokio::test]
