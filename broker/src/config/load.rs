@@ -161,7 +161,21 @@ fn plain(value: &serde_yaml::Value) -> Option<String> {
 }
 
 /// Variables that begin with `CHRONIK_` and are not a node's settings: of the client commands and of the tests.
-const FOREIGN: &[&str] = &["CONFIG", "LOG", "LOG_FORMAT", "BOOTSTRAP", "OUTPUT", "BIN", "PEER", "CASES", "KILL_ROUNDS"];
+const FOREIGN: &[&str] = &[
+    "CONFIG",
+    "LOG",
+    "LOG_FORMAT",
+    "BOOTSTRAP",
+    "OUTPUT",
+    "BIN",
+    "PEER",
+    "LAB",
+    "CASES",
+    "SEED",
+    "KILL_ROUNDS",
+    "SOAK_CLIENTS",
+    "SOAK_SECONDS",
+];
 
 /// Kubernetes sets such variables for every Service of a namespace, thus for one named `chronik` too.
 fn of_a_kubernetes_service(name: &str) -> bool {

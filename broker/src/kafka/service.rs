@@ -25,6 +25,7 @@ pub struct Request {
 
 /// How a request ends.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly every answer is a body: boxing it costs an allocation each")]
 pub enum Answer {
     /// With a response.
     Body(Body),

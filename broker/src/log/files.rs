@@ -53,7 +53,7 @@ pub fn read_identity(disk: &dyn Disk, folder: &Path) -> io::Result<Option<TopicI
 /// Whether a partition's folder has a segment with anything in it.
 pub fn holds_records(disk: &dyn Disk, folder: &Path) -> io::Result<bool> {
     for entry in disk.list(folder)? {
-        let is_segment = entry.name.ends_with(".log") || entry.name.ends_with(SWAP);
+        let is_segment = entry.name.strip_suffix(".log").is_some() || entry.name.ends_with(SWAP);
         if is_segment && !disk.open(&folder.join(&entry.name), OpenMode::Read)?.is_empty()? {
             return Ok(true);
         }
