@@ -8,7 +8,7 @@ const TOPICS: usize = 20;
 fn topics_are_deleted_while_they_are_written() {
     let mut node = Node::start_default();
     node.feed(&["produce", "other"], b"before\n").ok();
-    let lines: String = (1..=300).map(|line| format!("{line}\n")).collect();
+    let lines = (1..=300).map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
     std::thread::scope(|scope| {
         for topic in (0..TOPICS).map(|number| format!("t{number}")) {
             node.run(&["topic", "create", &topic, "--partitions", "20"]).ok();
