@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 JOBS ?= 2
+FUZZ_SECONDS ?= 60
 CARGO := cargo
 
 .PHONY: help run build test lint bench fuzz docs
@@ -25,8 +26,8 @@ lint: ## format, clippy, dependency licences and bans, unused dependencies
 	$(CARGO) clippy -j$(JOBS) --workspace --all-targets -- -D warnings
 	tests/lint
 
-fuzz: ## every fuzz target for SECONDS (default 60) from the kept corpus; needs clang
-	broker/fuzz/run $(SECONDS_EACH)
+fuzz: ## every fuzz target for FUZZ_SECONDS (default 60) from its seeds; needs clang
+	broker/fuzz/run $(FUZZ_SECONDS)
 
 bench: build ## side by side with Apache Kafka; needs CHRONIK_PEER
 	tests/bench/run
