@@ -1,4 +1,5 @@
-//! The seam to the world: disk and clock, real or simulated.
+//! The seam to the world: disk, clock and network, real or simulated.
 
 pub mod clock;
 pub mod disk;
+pub mod net;

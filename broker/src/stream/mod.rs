@@ -7,6 +7,7 @@ mod error;
 mod isr;
 mod partition;
 mod partitions;
+pub mod replication;
 #[cfg(test)]
 pub(crate) mod testing;
 mod waiters;
