@@ -3,6 +3,7 @@
 //! Arrows point down only: `kafka, coordinator, admin, http → stream, metadata → log, raft → wal, io`.
 //! `docs/overview.md` tells where things live.
 
+pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
