@@ -1,6 +1,8 @@
 //! Connections: real, over TLS, or simulated. Both planes dial and listen through this, so that the simulation runs
 //! them unchanged.
 
+pub mod real;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -45,10 +47,10 @@ pub trait Network: Send + Sync + 'static {
 }
 
 /// One address at which connections are taken.
-pub trait Listener: Send + Sync + 'static {
+pub trait Listener: Send + 'static {
     /// Where.
     fn local_addr(&self) -> SocketAddr;
 
-    /// The next connection. An error concerns one connection; the listener goes on.
-    fn accept(&self) -> Connecting<'_, Connection>;
+    /// The next connection. An error concerns one connection; the listener goes on. May be dropped without loss.
+    fn accept(&mut self) -> Connecting<'_, Connection>;
 }
