@@ -4,10 +4,12 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, TopicPartition};
 use crate::log::EpochStart;
+use crate::wal::Admission;
 
 /// One conversation of a leader with a follower about one partition. Ordered: a follower obeys only the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +95,9 @@ pub enum Reject {
     /// No disk space (rule 16).
     #[error("no disk space")]
     DiskFull,
+    /// The follower's log failed: what was attempted, and why.
+    #[error("the log failed: {0}")]
+    Storage(String),
 }
 
 /// Told by a replica what to answer its leader; called on the WAL thread: returns at once.
@@ -114,11 +119,21 @@ pub trait Followers: Send + Sync + 'static {
         acks: Weak<dyn AckSink>,
     ) -> Result<FollowerState, Reject>;
 
-    /// Truncates as told, durably, and is ready for records from `start_at`. Blocks on files.
+    /// Truncates as told, durably, and is ready for records from `start_at`: which it acknowledges, so that the leader
+    /// knows what this replica has though nothing new comes. Blocks on files.
     fn elected(&self, partition: TopicPartition, session: Session, elected: &Elected) -> Result<(), Reject>;
 
-    /// Appends one batch; the acknowledgement comes by `AckSink::flushed`.
-    fn append(&self, partition: TopicPartition, session: Session, record: CanonicalRecord) -> Result<(), Reject>;
+    /// Waits for room for the bytes of the next batch. While there is none, its link reads no further.
+    fn admit(&self, bytes: usize) -> BoxFuture<'_, Admission>;
+
+    /// Appends one batch; the acknowledgement comes by `AckSink::flushed`. After a refusal the session is over.
+    fn append(
+        &self,
+        partition: TopicPartition,
+        session: Session,
+        record: CanonicalRecord,
+        admission: Admission,
+    ) -> Result<(), Reject>;
 
     /// Takes the leader's marks.
     fn progress(&self, partition: TopicPartition, session: Session, marks: Marks) -> Result<(), Reject>;
@@ -138,9 +153,10 @@ pub struct Led {
 #[error("not led in that epoch")]
 pub struct Deposed;
 
-/// Told of what a leader appends; called under the partition's append order: returns at once.
+/// Told of what a leader appends; called under the partition's append order: returns at once, asks `Leaders` nothing.
 pub trait Tail: Send + Sync {
-    /// A batch was appended. In offset order, without gaps, until `Leaders::untail`, or the leadership's end.
+    /// A batch was appended, and is on the leader's disk. In offset order, without gaps, until `Leaders::untail`, or the
+    /// leadership's end.
     fn appended(&self, led: Led, record: CanonicalRecord);
     /// The high watermark or the log start moved.
     fn moved(&self, led: Led, marks: Marks);
@@ -157,13 +173,16 @@ pub trait Leaders: Send + Sync + 'static {
     /// Compares a follower's state with the log, and says where the session begins.
     fn elect(&self, led: Led, follower: NodeId, state: &FollowerState) -> Result<Elected, Deposed>;
 
-    /// From now on `tail` is told of appends. Returns the log's end at which that begins: what lies before is read.
+    /// From now on `tail` is told of appends, in place of the follower's tail before. Returns the offset at which that
+    /// begins: what lies before is read.
     fn tail(&self, led: Led, follower: NodeId, tail: Arc<dyn Tail>) -> Result<Offset, Deposed>;
 
     /// Ends `tail`.
     fn untail(&self, led: Led, follower: NodeId);
 
-    /// Batches from `from` up to the log's end, `max_bytes` at most but at least one. Blocks on files.
+    /// Batches from `from` on, `max_bytes` at most but at least one; none at the end of what is on the leader's disk.
+    /// `Deposed` also when the log does not have `from` (any more), or cannot be read: a new session finds out where to
+    /// begin. Blocks on files.
     fn read(&self, led: Led, from: Offset, max_bytes: usize) -> Result<Vec<CanonicalRecord>, Deposed>;
 
     /// The marks now.
