@@ -31,7 +31,7 @@ use crate::kafka::metrics::Metrics;
 use crate::kafka::response_memory::ResponseMemory;
 use crate::log::{LogError, LogStore};
 use crate::metadata::controller::{RegisterError, register_node};
-use crate::metadata::{Image, MetadataPlane, Node as Registration};
+use crate::metadata::{ClusterVersion, Image, MetadataPlane, Node as Registration};
 use crate::raft::{RaftError, RaftNode, RaftOptions};
 use crate::stream::Partitions;
 use crate::telemetry::LogLevel;
@@ -315,10 +315,15 @@ async fn register(
         // Decided when the command is applied.
         epoch: BrokerEpoch::FIRST,
         fenced: false,
+        stopping: false,
         host: advertised.host.clone(),
         port: advertised.port,
+        // Not served yet.
+        wal: None,
+        grpc: None,
         rack: settings.at_start().broker_rack,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        newest_version: ClusterVersion::NEWEST,
     };
     let acked_may_be_lost = settings.config().durability == Durability::Os && dir.clean_shutdown().is_none();
     let epoch = register_node(raft, node, acked_may_be_lost).await.map_err(|why| match why {

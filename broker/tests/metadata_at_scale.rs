@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use chronik_broker::ids::{BrokerEpoch, NodeId, TopicId};
 use chronik_broker::io::clock::SystemClock;
 use chronik_broker::io::disk::real::RealDisk;
-use chronik_broker::metadata::{Command, Image, MetadataPlane, NewTopic, Node, Outcome, State, snapshot};
+use chronik_broker::metadata::{
+    ClusterVersion, Command, Image, MetadataPlane, NewTopic, Node, Outcome, State, snapshot,
+};
 use chronik_broker::raft::{RaftNode, RaftOptions};
 
 fn node(id: i32) -> Node {
@@ -17,10 +19,14 @@ fn node(id: i32) -> Node {
         directory: uuid::Uuid::from_u128(id as u128),
         epoch: BrokerEpoch::FIRST,
         fenced: false,
+        stopping: false,
         host: "localhost".to_owned(),
         port: 9092,
+        wal: None,
+        grpc: None,
         rack: None,
         version: "test".to_owned(),
+        newest_version: ClusterVersion::NEWEST,
     }
 }
 

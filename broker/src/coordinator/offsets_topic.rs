@@ -51,8 +51,8 @@ pub(super) async fn create(
         .into(),
     };
     match metadata.propose(Command::CreateTopic(topic)).await? {
-        Outcome::Done | Outcome::Refused(Refused::TopicExists) => Ok(()),
-        Outcome::Refused(refused) => Err(CreateError::Refused(refused)),
+        Outcome::Done | Outcome::Refused { why: Refused::TopicExists, .. } => Ok(()),
+        Outcome::Refused { why, .. } => Err(CreateError::Refused(why)),
         outcome => Err(CreateError::Unexpected(outcome)),
     }
 }

@@ -74,7 +74,7 @@ async fn allocate(node: NodeId, metadata: &dyn MetadataPlane) -> Result<Range<i6
     let epoch = epoch.ok_or_else(|| ProducerIdError::Refused("the node is not registered yet".into()))?;
     match metadata.propose(Command::AllocateProducerIds { node, epoch }).await? {
         Outcome::ProducerIds { first, count } if count > 0 => Ok(first.get()..first.get() + i64::from(count)),
-        Outcome::Refused(refused) => Err(ProducerIdError::Refused(refused.to_string())),
+        Outcome::Refused { why, .. } => Err(ProducerIdError::Refused(why.to_string())),
         outcome => Err(ProducerIdError::Refused(format!("{outcome:?}"))),
     }
 }

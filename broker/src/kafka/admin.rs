@@ -27,7 +27,7 @@ impl<'a> Admin<'a> {
         match tokio::time::timeout_at(deadline.0, self.metadata.propose(command)).await {
             Err(_) => Err(Refusal::bare(ErrorCode::RequestTimedOut)),
             Ok(Err(error)) => Err(Refusal::from(error)),
-            Ok(Ok(Outcome::Refused(refused))) => Err(Refusal::from(refused)),
+            Ok(Ok(Outcome::Refused { why, .. })) => Err(Refusal::from(why)),
             Ok(Ok(_)) => Ok(()),
         }
     }

@@ -1,9 +1,7 @@
-//! The commands of the metadata plane, and what applying one answers.
+//! The commands of the metadata plane.
 
-use super::topology::{ConfigResource, Node};
-use crate::ids::{
-    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition,
-};
+use super::topology::{ClusterVersion, ConfigResource, Node};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId, TopicPartition};
 
 /// A topic to create. The replicas are decided by the proposer (placement) and checked in apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +36,27 @@ pub struct AlterPartition {
 /// One change of a setting: `None` removes it.
 pub type ConfigChange = (String, Option<String>);
 
-/// What may be proposed. (The commands of a cluster of many nodes join as they are built.)
+/// Which leader `ElectLeaders` is to elect (KIP-460).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElectionKind {
+    /// The first replica, if it is alive and in sync.
+    Preferred,
+    /// Where there is no leader: any replica that is alive, though acknowledged records may be lost (rule 11).
+    Unclean,
+}
+
+/// Other replicas for one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Which.
+    pub partition: TopicPartition,
+    /// The replicas that it is to have, the preferred leader first.
+    pub target: Vec<NodeId>,
+    /// The registration of the partition that the proposer saw; `None` where it does not matter.
+    pub partition_epoch: Option<PartitionEpoch>,
+}
+
+/// What may be proposed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Registers a node, or registers it anew; answers its broker epoch.
@@ -56,6 +74,42 @@ pub enum Command {
         /// Its registration: a newer one is not fenced.
         epoch: BrokerEpoch,
     },
+    /// Takes a fenced node for alive again, in the registration that it has: it was silent, and is heard again.
+    UnfenceNode {
+        /// Which.
+        node: NodeId,
+        /// Its registration: another one is not unfenced.
+        epoch: BrokerEpoch,
+    },
+    /// Forgets a node: its registration, its drain, its place in every ISR. Replicas assigned to it stay assigned.
+    UnregisterNode {
+        /// Which.
+        node: NodeId,
+        /// Refuses while the node is a replica of anything, or not fenced.
+        only_if_empty: bool,
+    },
+    /// A node is about to stop, whatever that does to others: its leaders move away as far as somebody else can lead.
+    BeginStop {
+        /// Which.
+        node: NodeId,
+        /// Its registration.
+        epoch: BrokerEpoch,
+    },
+    /// The same for an operator that can wait: granted only where it is safe (`is_safe_to_stop`), and to one node at a
+    /// time.
+    PrepareStop {
+        /// Which.
+        node: NodeId,
+        /// Its registration.
+        epoch: BrokerEpoch,
+    },
+    /// Takes `BeginStop` or `PrepareStop` back: the node did not stop in time.
+    EndStop {
+        /// Which.
+        node: NodeId,
+        /// Its registration: a newer one has ended the stop already.
+        epoch: BrokerEpoch,
+    },
     /// Creates a topic.
     CreateTopic(NewTopic),
     /// Deletes a topic, with its settings.
@@ -71,6 +125,28 @@ pub enum Command {
     },
     /// Changes an ISR.
     AlterPartition(AlterPartition),
+    /// Elects leaders; answers each partition by itself.
+    ElectLeaders {
+        /// Which leaders.
+        kind: ElectionKind,
+        /// Of what.
+        partitions: Vec<TopicPartition>,
+    },
+    /// Begins to move partitions to other replicas, or changes where they move; answers each partition by itself.
+    BeginReassignment(Vec<Move>),
+    /// Ends a reassignment whose added replicas are in sync (rule 15).
+    CompleteReassignment {
+        /// Of what.
+        partition: TopicPartition,
+        /// The registration of the partition that the proposer saw.
+        partition_epoch: PartitionEpoch,
+    },
+    /// Goes back to the replicas before; answers each partition by itself.
+    CancelReassignment(Vec<TopicPartition>),
+    /// A node is to be emptied, and to get no new replicas.
+    BeginDrain(NodeId),
+    /// Ends that; moves away from the node that are under way are cancelled.
+    CancelDrain(NodeId),
     /// Sets and removes dynamic settings, all or none.
     SetConfigs {
         /// Of what.
@@ -85,66 +161,30 @@ pub enum Command {
         /// Its registration: an older one is refused.
         epoch: BrokerEpoch,
     },
-}
-
-/// What apply answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done.
-    Done,
-    /// `RegisterNode`: the new registration.
-    Registered(BrokerEpoch),
-    /// `AllocateProducerIds`: ids from `first`, `count` of them.
-    ProducerIds {
-        /// The first of the block.
-        first: ProducerId,
-        /// How many.
-        count: u32,
+    /// Makes the holder the cluster's operator; answers the lease's epoch.
+    AcquireOperatorLease {
+        /// Its name, for people.
+        holder: String,
     },
-    /// Refused; nothing changed.
-    Refused(Refused),
+    /// Raises the cluster's version.
+    SetClusterVersion(ClusterVersion),
+    /// Bytes a second that each node may send to replicas that reassignments add; `None` for no limit.
+    SetThrottle(Option<u64>),
+    /// Carries the command out only under the current operator lease.
+    UnderLease {
+        /// The proposer's lease.
+        epoch: u64,
+        /// Any command but another of this kind.
+        command: Box<Command>,
+    },
 }
 
-/// Why apply refused a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The name, or the id, is taken.
-    #[error("the topic exists already")]
-    TopicExists,
-    /// No such topic.
-    #[error("the topic does not exist")]
-    UnknownTopic,
-    /// No such partition in the topic.
-    #[error("the partition does not exist")]
-    UnknownPartition,
-    /// The partition count is not what the proposer saw.
-    #[error("the number of partitions has changed")]
-    PartitionCountChanged,
-    /// No partitions, or one without replicas, with one named twice, not registered, or none that is alive.
-    #[error("the replica assignment is invalid")]
-    InvalidAssignment,
-    /// No such node.
-    #[error("the node is not registered")]
-    UnknownNode,
-    /// An older registration.
-    #[error("the broker epoch is stale")]
-    StaleBrokerEpoch,
-    /// Another process runs with this node id.
-    #[error("the node id is in use by another data folder")]
-    NodeIdInUse,
-    /// `AlterPartition`: the proposer leads no more, or not in that epoch.
-    #[error("the leader epoch is fenced")]
-    FencedLeaderEpoch,
-    /// `AlterPartition`: the partition has changed since.
-    #[error("the partition epoch has changed")]
-    PartitionEpochChanged,
-    /// `AlterPartition`: the new ISR is empty, lacks the leader, or names no replica or one twice.
-    #[error("the in-sync replicas are invalid")]
-    InvalidIsr,
-    /// `AlterPartition`: a member is fenced, or has registered anew since it qualified.
-    #[error("a replica is not eligible for the in-sync replicas")]
-    IneligibleReplica,
-    /// All ids are given out.
-    #[error("no producer ids are left")]
-    ProducerIdsExhausted,
+impl Command {
+    /// The cluster version from which on it may be proposed: an older node would not understand it.
+    pub fn since(&self) -> ClusterVersion {
+        match self {
+            Self::UnderLease { command, .. } => command.since(),
+            _ => ClusterVersion::FIRST,
+        }
+    }
 }

@@ -38,7 +38,7 @@ pub async fn register_node(
     let id = node.id;
     match plane.propose(Command::RegisterNode { node, acked_may_be_lost }).await {
         Ok(Outcome::Registered(epoch)) => Ok(epoch),
-        Ok(Outcome::Refused(why)) => Err(RegisterError::Refused { node: id, why }),
+        Ok(Outcome::Refused { why, .. }) => Err(RegisterError::Refused { node: id, why }),
         Ok(other) => unreachable!("RegisterNode answers Registered or Refused, not {other:?}"),
         Err(why) => Err(RegisterError::Failed { node: id, why }),
     }

@@ -23,6 +23,7 @@ pub(super) fn first_registration(
         leader_epoch: crate::ids::LeaderEpoch::FIRST,
         partition_epoch: crate::ids::PartitionEpoch::FIRST,
         last_leader: Some(leader),
+        reassignment: None,
     })
 }
 

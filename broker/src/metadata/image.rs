@@ -9,7 +9,9 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-use super::topology::{ConfigResource, Node, PartitionRegistration, Topic};
+use super::topology::{
+    ClusterVersion, ConfigResource, Drain, Node, OperatorLease, PartitionRegistration, StopGrant, Topic,
+};
 use crate::ids::{NodeId, ProducerId, TopicId, TopicPartition};
 
 /// The settings of one resource, by name.
@@ -25,6 +27,11 @@ pub struct Image {
     pub(super) topics_by_name: OrdMap<Arc<str>, Arc<Topic>>,
     pub(super) configs: OrdMap<ConfigResource, Settings>,
     pub(super) next_producer_id: ProducerId,
+    pub(super) cluster_version: ClusterVersion,
+    pub(super) drains: OrdMap<NodeId, Drain>,
+    pub(super) stop: Option<StopGrant>,
+    pub(super) operator: Option<OperatorLease>,
+    pub(super) throttle: Option<u64>,
 }
 
 /// How a topic differs between two images.
@@ -54,6 +61,11 @@ impl Image {
             topics_by_name: OrdMap::new(),
             configs: OrdMap::new(),
             next_producer_id: ProducerId::FIRST,
+            cluster_version: ClusterVersion::NEWEST,
+            drains: OrdMap::new(),
+            stop: None,
+            operator: None,
+            throttle: None,
         }
     }
 
@@ -75,6 +87,36 @@ impl Image {
     /// One node.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id).map(Arc::as_ref)
+    }
+
+    /// What nodes may write to each other: a command of a newer version may not be proposed.
+    pub fn cluster_version(&self) -> ClusterVersion {
+        self.cluster_version
+    }
+
+    /// The nodes that are being drained, or are drained and kept empty.
+    pub fn drains(&self) -> impl Iterator<Item = (NodeId, Drain)> {
+        self.drains.iter().map(|(&node, &drain)| (node, drain))
+    }
+
+    /// The drain of one node.
+    pub fn drain(&self, node: NodeId) -> Option<Drain> {
+        self.drains.get(&node).copied()
+    }
+
+    /// The one stop that is granted.
+    pub fn stop_grant(&self) -> Option<StopGrant> {
+        self.stop
+    }
+
+    /// The current operator.
+    pub fn operator(&self) -> Option<&OperatorLease> {
+        self.operator.as_ref()
+    }
+
+    /// Bytes a second that each node may send to replicas that reassignments add; `None` for no limit.
+    pub fn reassignment_throttle(&self) -> Option<u64> {
+        self.throttle
     }
 
     /// All topics by name.

@@ -1,7 +1,7 @@
 //! The metadata plane's replicated state: commands → state (pure), the image that handlers read, the controller.
 //! Does no I/O: `raft/` replicates and stores.
 //!
-//! Reading order: [`topology`] (what there is), [`command`] (what may change it), [`state`] (how), [`image`] (who
+//! Reading order: [`topology`] (what there is), [`command`] (what may change it) and [`outcome`], [`state`] (how), [`image`] (who
 //! reads it), [`codec`] and [`snapshot`] (as bytes), [`placement`] and [`controller`] (who proposes).
 
 use std::pin::Pin;
@@ -13,7 +13,9 @@ pub mod codec;
 pub mod command;
 pub mod controller;
 mod election;
+pub mod heartbeat;
 pub mod image;
+pub mod outcome;
 pub mod placement;
 mod proto;
 pub mod snapshot;
@@ -26,10 +28,15 @@ pub(crate) mod testing;
 mod tests;
 pub mod topology;
 
-pub use command::{AlterPartition, Command, ConfigChange, NewTopic, Outcome, Refused};
+pub use command::{AlterPartition, Command, ConfigChange, ElectionKind, Move, NewTopic};
+pub use heartbeat::{Heartbeat, HeartbeatLink, HeartbeatReply, HeartbeatSink};
 pub use image::{Image, TopicChange};
+pub use outcome::{Outcome, Refused};
 pub use state::State;
-pub use topology::{ConfigResource, Node, PartitionRegistration, Topic};
+pub use topology::{
+    ClusterVersion, ConfigResource, Drain, Endpoint, Node, OperatorLease, PartitionRegistration, Reassignment,
+    StopGrant, Topic,
+};
 
 /// Why a proposal got no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,11 +7,11 @@ use prost::Message as _;
 
 use super::codec::{
     DecodeError, node_from, node_to, replicas_from, replicas_to, resource_from, resource_to, setting_to, settings_from,
-    topic_id_from, topic_id_to,
+    topic_id_from, topic_id_to, version_from,
 };
 use super::image::Image;
 use super::proto;
-use super::topology::{PartitionRegistration, Topic};
+use super::topology::{Drain, OperatorLease, PartitionRegistration, Reassignment, StopGrant, Topic};
 use crate::ids::{BrokerEpoch, NodeId};
 
 /// The bytes of an image. The same image always gives the same bytes.
@@ -27,6 +27,11 @@ pub fn encode(image: &Image) -> Vec<u8> {
         topics: image.topics_by_id.values().map(|topic| topic_to(topic)).collect(),
         configs: configs.collect(),
         next_producer_id: image.next_producer_id.get(),
+        cluster_version: image.cluster_version.get(),
+        drains: image.drains().map(|(node, drain)| drain_to(node, drain)).collect(),
+        stop: image.stop.map(stop_to),
+        operator: image.operator.as_ref().map(lease_to),
+        throttle: image.throttle,
     };
     snapshot.encode_to_vec()
 }
@@ -37,6 +42,13 @@ pub fn decode(bytes: Bytes) -> Result<Image, DecodeError> {
     let mut image = Image::empty(&snapshot.cluster_id);
     image.index = snapshot.index;
     image.next_producer_id = snapshot.next_producer_id.try_into()?;
+    image.cluster_version = version_from(snapshot.cluster_version)?;
+    image.stop = snapshot.stop.map(stop_from).transpose()?;
+    image.operator = snapshot.operator.map(|lease| OperatorLease { epoch: lease.epoch, holder: lease.holder });
+    image.throttle = snapshot.throttle;
+    for drain in snapshot.drains {
+        image.drains.insert(drain.node.try_into()?, Drain { partitions: drain.partitions });
+    }
     for node in snapshot.nodes {
         let node = node_from(node)?;
         image.nodes.insert(node.id, Arc::new(node));
@@ -54,6 +66,23 @@ pub fn decode(bytes: Bytes) -> Result<Image, DecodeError> {
         image.configs.insert(resource, Arc::new(settings_from(configs.settings)?));
     }
     Ok(image)
+}
+
+fn drain_to(node: NodeId, drain: Drain) -> proto::Drain {
+    proto::Drain { node: node.get(), partitions: drain.partitions }
+}
+
+fn stop_to(grant: StopGrant) -> proto::StopGrant {
+    proto::StopGrant { node: grant.node.get(), epoch: grant.epoch.get(), granted_at: grant.granted_at }
+}
+
+fn stop_from(message: proto::StopGrant) -> Result<StopGrant, DecodeError> {
+    let (node, epoch) = (message.node.try_into()?, message.epoch.try_into()?);
+    Ok(StopGrant { node, epoch, granted_at: message.granted_at })
+}
+
+fn lease_to(lease: &OperatorLease) -> proto::OperatorLease {
+    proto::OperatorLease { epoch: lease.epoch, holder: lease.holder.clone() }
 }
 
 fn topic_to(topic: &Topic) -> proto::Topic {
@@ -82,6 +111,10 @@ fn partition_to(partition: &PartitionRegistration) -> proto::Partition {
         leader_epoch: partition.leader_epoch.get(),
         partition_epoch: partition.partition_epoch.get(),
         last_leader: partition.last_leader.map(NodeId::get),
+        reassignment: partition.reassignment.as_ref().map(|moving| proto::Reassignment {
+            original: replicas_to(&moving.original),
+            target: replicas_to(&moving.target),
+        }),
     }
 }
 
@@ -95,5 +128,10 @@ fn partition_from(message: &proto::Partition) -> Result<PartitionRegistration, D
         leader_epoch: message.leader_epoch.try_into()?,
         partition_epoch: message.partition_epoch.try_into()?,
         last_leader: message.last_leader.map(TryInto::try_into).transpose()?,
+        reassignment: message.reassignment.as_ref().map(reassignment_from).transpose()?.map(Box::new),
     })
+}
+
+fn reassignment_from(message: &proto::Reassignment) -> Result<Reassignment, DecodeError> {
+    Ok(Reassignment { original: replicas_from(&message.original)?, target: replicas_from(&message.target)? })
 }

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::command::{AlterPartition, Command, ConfigChange, NewTopic, Outcome, Refused};
+use super::command::{AlterPartition, Command, ConfigChange, NewTopic};
 use super::election;
 use super::image::Image;
+use super::outcome::{Outcome, Refused};
 use super::topology::{ConfigResource, Node, PartitionRegistration, Topic};
 use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
 
@@ -61,8 +62,10 @@ impl State {
             Command::AlterPartition(change) => self.alter_partition(change),
             Command::SetConfigs { resource, changes } => self.set_configs(resource, changes),
             Command::AllocateProducerIds { node, epoch } => self.allocate_producer_ids(node, epoch),
+            // Built next: refused until then.
+            _ => Err(Refused::ClusterVersionTooOld),
         };
-        outcome.unwrap_or_else(Outcome::Refused)
+        outcome.unwrap_or_else(|why| Outcome::Refused { why, index })
     }
 
     /// A registration from the same data folder replaces the old one at once; from another one only when the old one
@@ -75,7 +78,7 @@ impl State {
         }
         let id = node.id;
         let epoch = BrokerEpoch::new(self.image.index as i64);
-        self.image.nodes.insert(id, Arc::new(Node { epoch, fenced: false, ..node }));
+        self.image.nodes.insert(id, Arc::new(Node { epoch, fenced: false, stopping: false, ..node }));
         self.update_partitions(|image, minimum, partition| {
             if !partition.replicas.contains(&id) {
                 return;

@@ -104,10 +104,10 @@ fn a_taken_name_or_a_bad_assignment_is_refused() {
         (new("others", 2, vec![ids(&[0]), ids(&[3])]), Refused::InvalidAssignment),
     ];
     for (command, refused) in cases {
-        assert_eq!(cluster.apply(command.clone()), Outcome::Refused(refused), "{command:?}");
+        assert_eq!(cluster.apply(command.clone()).refused(), Some(refused), "{command:?}");
     }
     cluster.fence(2);
-    assert_eq!(cluster.apply(new("others", 2, vec![ids(&[2])])), Outcome::Refused(Refused::InvalidAssignment));
+    assert_eq!(cluster.apply(new("others", 2, vec![ids(&[2])])).refused(), Some(Refused::InvalidAssignment));
 }
 
 #[test]
@@ -118,9 +118,9 @@ fn partitions_are_added_only_to_the_number_that_the_proposer_saw() {
         existing: PartitionIndex::new(existing),
         assignment: vec![ids(&[1])],
     };
-    assert_eq!(cluster.apply(add(2)), Outcome::Refused(Refused::PartitionCountChanged));
+    assert_eq!(cluster.apply(add(2)).refused(), Some(Refused::PartitionCountChanged));
     assert_eq!(cluster.apply(add(1)), Outcome::Done);
-    assert_eq!(cluster.apply(add(1)), Outcome::Refused(Refused::PartitionCountChanged));
+    assert_eq!(cluster.apply(add(1)).refused(), Some(Refused::PartitionCountChanged));
     assert_eq!(cluster.0.image().topic("orders").expect("created").partitions.len(), 2);
 }
 
@@ -131,7 +131,7 @@ fn a_deleted_topic_takes_its_settings_with_it() {
     let image = cluster.0.image();
     assert!(image.topic("orders").is_none() && image.topic_by_id(topic_id(1)).is_none());
     assert_eq!(image.config_resources().count(), 0);
-    assert_eq!(cluster.apply(Command::DeleteTopic(topic_id(1))), Outcome::Refused(Refused::UnknownTopic));
+    assert_eq!(cluster.apply(Command::DeleteTopic(topic_id(1))).refused(), Some(Refused::UnknownTopic));
 }
 
 #[test]
@@ -145,9 +145,9 @@ fn producer_ids_come_in_blocks_that_never_overlap_and_only_for_the_current_regis
     }
     cluster.register(testing::node(1), false);
     let outcome = cluster.apply(Command::AllocateProducerIds { node, epoch });
-    assert_eq!(outcome, Outcome::Refused(Refused::StaleBrokerEpoch));
+    assert_eq!(outcome.refused(), Some(Refused::StaleBrokerEpoch));
     let outcome = cluster.apply(Command::AllocateProducerIds { node: NodeId::new(9), epoch });
-    assert_eq!(outcome, Outcome::Refused(Refused::UnknownNode));
+    assert_eq!(outcome.refused(), Some(Refused::UnknownNode));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn settings_of_an_unknown_topic_are_refused_and_removed_ones_are_gone() {
         changes: vec![("retention.ms".to_owned(), value.map(str::to_owned))],
     };
     let unknown = ConfigResource::Topic("nothing".into());
-    assert_eq!(cluster.apply(set(unknown, Some("1"))), Outcome::Refused(Refused::UnknownTopic));
+    assert_eq!(cluster.apply(set(unknown, Some("1"))).refused(), Some(Refused::UnknownTopic));
     assert_eq!(cluster.apply(set(ConfigResource::BrokerDefault, Some("1"))), Outcome::Done);
     assert_eq!(cluster.0.image().config(&ConfigResource::BrokerDefault, "retention.ms"), Some("1"));
     assert_eq!(cluster.apply(set(ConfigResource::BrokerDefault, None)), Outcome::Done);
@@ -172,7 +172,7 @@ fn rule_8_a_lost_race_for_the_isr_is_refused() {
     assert_eq!(cluster.apply(Command::AlterPartition(proposal.clone())), Outcome::Done);
     assert_eq!(cluster.partition().partition_epoch, PartitionEpoch::new(1));
     assert_eq!(cluster.partition().leader_epoch, LeaderEpoch::FIRST, "an ISR change is no election");
-    let stale = |change: AlterPartition, refused| (change, Outcome::Refused(refused));
+    let stale = |change: AlterPartition, refused| (change, refused);
     let now = cluster.proposal(&[0, 1, 2]);
     let cases = [
         stale(proposal, Refused::PartitionEpochChanged),
@@ -186,7 +186,7 @@ fn rule_8_a_lost_race_for_the_isr_is_refused() {
         stale(AlterPartition { isr: [now.isr[0]; 2].to_vec(), ..now.clone() }, Refused::InvalidIsr),
     ];
     for (change, outcome) in cases {
-        assert_eq!(cluster.apply(Command::AlterPartition(change.clone())), outcome, "{change:?}");
+        assert_eq!(cluster.apply(Command::AlterPartition(change.clone())).refused(), Some(outcome), "{change:?}");
     }
 }
 
@@ -197,10 +197,10 @@ fn rule_7_a_replica_joins_the_isr_only_in_its_current_registration() {
     let proposal = cluster.proposal(&[0, 1]);
     cluster.register(node(1), false);
     let outcome = cluster.apply(Command::AlterPartition(proposal));
-    assert_eq!(outcome, Outcome::Refused(Refused::IneligibleReplica));
+    assert_eq!(outcome.refused(), Some(Refused::IneligibleReplica));
     cluster.fence(1);
     let outcome = cluster.apply(Command::AlterPartition(cluster.proposal(&[0, 1])));
-    assert_eq!(outcome, Outcome::Refused(Refused::IneligibleReplica));
+    assert_eq!(outcome.refused(), Some(Refused::IneligibleReplica));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn rule_10_an_unclean_stop_without_flushes_gives_leadership_to_an_in_sync_replic
 fn rule_10_another_data_folder_waits_until_the_old_session_is_fenced() {
     let mut cluster = Cluster::new(1);
     let other = Node { directory: uuid::Uuid::from_u128(99), ..node(2) };
-    assert_eq!(cluster.register(other.clone(), false), Outcome::Refused(Refused::NodeIdInUse));
+    assert_eq!(cluster.register(other.clone(), false).refused(), Some(Refused::NodeIdInUse));
     cluster.fence(2);
     assert!(matches!(cluster.register(other, false), Outcome::Registered(_)));
 }
@@ -285,7 +285,7 @@ fn a_fenced_leader_is_replaced_and_a_stale_fence_is_refused() {
     let stale = cluster.epoch(0);
     cluster.register(node(0), false);
     let outcome = cluster.apply(Command::FenceNode { node: NodeId::new(0), epoch: stale });
-    assert_eq!(outcome, Outcome::Refused(Refused::StaleBrokerEpoch));
+    assert_eq!(outcome.refused(), Some(Refused::StaleBrokerEpoch));
     cluster.fence(0);
     let partition = cluster.partition();
     assert_eq!((partition.leader, partition.isr), (Some(NodeId::new(1)), ids(&[1, 2])));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Command, Image, MetadataPlane, Node, Proposal, State};
+use super::{ClusterVersion, Command, Image, MetadataPlane, Node, Proposal, State};
 use crate::ids::{BrokerEpoch, NodeId};
 
 /// Applies each command at once.
@@ -52,9 +52,13 @@ pub(crate) fn node(id: i32) -> Node {
         directory: uuid::Uuid::from_u128(0x1000 + id as u128),
         epoch: BrokerEpoch::FIRST,
         fenced: false,
+        stopping: false,
         host: format!("node{id}.example"),
         port: 9092,
+        wal: None,
+        grpc: None,
         rack: None,
         version: "0.1.0".to_owned(),
+        newest_version: ClusterVersion::NEWEST,
     }
 }

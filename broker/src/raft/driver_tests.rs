@@ -47,7 +47,8 @@ async fn a_proposal_is_in_the_image_when_it_resolves() {
     let epoch = controller::register_node(plane.as_ref(), node(0), false).await.expect("nothing refuses it");
     let image = plane.image();
     assert_eq!(image.node(NodeId::new(0)).expect("registered").epoch, epoch);
-    assert_eq!(plane.propose(Command::DeleteTopic(topic())).await, Ok(Outcome::Refused(Refused::UnknownTopic)));
+    let outcome = plane.propose(Command::DeleteTopic(topic())).await.expect("applied");
+    assert_eq!(outcome.refused(), Some(Refused::UnknownTopic));
     images.wait_for(|image| image.index() > epoch.get() as u64).await.expect("the node runs");
     assert_eq!(plane.stats().commit_buckets().iter().sum::<u64>(), 2);
     plane.shutdown();

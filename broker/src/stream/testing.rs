@@ -14,7 +14,7 @@ use crate::io::clock::SystemClock;
 use crate::io::disk::sim::SimDisk;
 use crate::log::{BatchBuilder, Compression, LogConfig, LogStore, StoreOptions};
 use crate::metadata::testing::InstantPlane;
-use crate::metadata::{Command, Image, MetadataPlane, NewTopic, Outcome, PartitionRegistration};
+use crate::metadata::{Command, Image, MetadataPlane, NewTopic, PartitionRegistration};
 use crate::wal::{Durability, GroupCommitWal, Stepper, WalOptions};
 
 /// This node.
@@ -85,7 +85,7 @@ impl Node {
     pub(crate) fn command(&self, command: Command) {
         let outcome = self.plane.propose(command).now_or_never().expect("this plane applies at once");
         let outcome = outcome.expect("this plane is always there");
-        assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        assert!(outcome.refused().is_none(), "{outcome:?}");
         self.partitions.apply(&self.plane.image()).expect("the image can be applied");
     }
 
@@ -151,6 +151,7 @@ pub(crate) fn registration(epoch: i32, replicas: &[i32], isr: &[i32]) -> Partiti
         leader_epoch: LeaderEpoch::new(epoch),
         partition_epoch: PartitionEpoch::new(epoch),
         last_leader: None,
+        reassignment: None,
     }
 }
 
