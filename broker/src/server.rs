@@ -74,6 +74,7 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
     let started = Instant::now();
     let mut signals = system::Signals::listen().map_err(failed)?;
     system::raise_file_limit();
+    system::keep_pages_small();
     for name in config.without_effect() {
         tracing::warn!(setting = name, "this setting has no effect in Chronik");
     }
