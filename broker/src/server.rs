@@ -28,6 +28,7 @@ use crate::kafka::configs::initial_settings;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::Limits;
 use crate::kafka::metrics::Metrics;
+use crate::kafka::offload::Offload;
 use crate::kafka::response_memory::ResponseMemory;
 use crate::log::{LogError, LogStore};
 use crate::metadata::controller::{RegisterError, register_node};
@@ -186,6 +187,7 @@ impl Node {
             groups: groups.clone(),
             producer_ids,
             fetch_sessions,
+            offload: Offload::default(),
             response_memory: ResponseMemory::default(),
             settings,
             clock,

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
@@ -22,7 +23,7 @@ use super::end::End;
 use super::frames::{Announced, FrameError, Frames};
 use super::limits::Reservation;
 use super::output::Output;
-use super::service::{Answer, Answering, Call, Request, Service};
+use super::service::{Answer, Answering, Call, Deferred, Request, Service};
 use super::shared::Shared;
 use super::wire::{Body, RequestHeader, StrBytes};
 
@@ -66,6 +67,12 @@ struct Pipelined<P> {
     asked: Asked,
 }
 
+/// A request that becomes the last of the pipelined when it has taken effect.
+struct Entering<P> {
+    effect: Deferred<P>,
+    asked: Asked,
+}
+
 struct Serial {
     answer: Answering,
     cancellable: bool,
@@ -103,6 +110,7 @@ pub(super) struct Connection<S: Service, T> {
     pipelined: VecDeque<Pipelined<S::Pipelined>>,
     /// Bytes of the requests in `pipelined`.
     pipelined_bytes: usize,
+    entering: Option<Entering<S::Pipelined>>,
     serial: Option<Serial>,
     output: Output,
     /// The client sends no more.
@@ -142,6 +150,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             admission: Admission::None,
             pipelined: VecDeque::new(),
             pipelined_bytes: 0,
+            entering: None,
             serial: None,
             output: Output::default(),
             eof: false,
@@ -156,8 +165,9 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     /// though nobody waits for the answer.
     pub(super) async fn serve(mut self) -> (End, Option<Answering>) {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let unfinished = self.serial.take().filter(|serial| !serial.cancellable).map(|serial| serial.answer);
-        (end, unfinished)
+        let serial = self.serial.take().filter(|serial| !serial.cancellable).map(|serial| serial.answer);
+        let entering = self.entering.take().map(|entering| -> Answering { Box::pin(entering.effect.flatten()) });
+        (end, serial.or(entering))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -173,7 +183,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             self.ending = Some(End::Shutdown);
         }
         loop {
-            if self.poll_answers(cx) | self.start_requests(cx) {
+            if self.poll_effect(cx) | self.poll_answers(cx) | self.start_requests(cx) {
                 continue;
             }
             if let Err(error) = self.poll_send(cx) {
@@ -189,6 +199,16 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             Some(end) => Poll::Ready(end),
             None => self.poll_deadline(cx),
         }
+    }
+
+    /// Whether the request that was to take effect has.
+    fn poll_effect(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(entering) = &mut self.entering else { return false };
+        let Poll::Ready(answer) = entering.effect.as_mut().poll(cx) else { return false };
+        let Entering { asked, .. } = self.entering.take().expect("it is there because it was polled");
+        self.pipelined_bytes += asked.bytes;
+        self.pipelined.push_back(Pipelined { answer, asked });
+        true
     }
 
     /// Collects the answers that are ready, in order. Whether there were any.
@@ -227,6 +247,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 // What was answered before still leaves; what came after has no answer.
                 self.pipelined.clear();
                 self.pipelined_bytes = 0;
+                self.entering = None;
                 self.serial = None;
                 self.ending = Some(End::Handler(asked.api));
             }
@@ -237,6 +258,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     fn may_start(&self) -> bool {
         self.ending.is_none()
             && self.serial.is_none()
+            && self.entering.is_none()
             && self.pipelined.len() < MAX_PIPELINED
             && self.pipelined_bytes < MAX_PIPELINED_BYTES
             && self.output.len() < MAX_UNSENT
@@ -319,6 +341,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 self.pipelined_bytes += asked.bytes;
                 self.pipelined.push_back(Pipelined { answer, asked });
             }
+            Call::Deferred(effect) => self.entering = Some(Entering { effect, asked }),
             Call::Serial(answer) => self.serial = Some(Serial { answer, cancellable: false, asked }),
             Call::Cancellable(answer) => self.serial = Some(Serial { answer, cancellable: true, asked }),
         }
@@ -397,7 +420,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
 
     /// Whether it is over, now that nothing moves.
     fn ended(&mut self) -> Option<End> {
-        if !self.pipelined.is_empty() {
+        if !self.pipelined.is_empty() || self.entering.is_some() {
             return None;
         }
         let sent = self.output.is_empty();
@@ -413,9 +436,11 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     /// Until when a large request may wait for something to happen, though others wait for its memory; and whether any do.
     /// One that must not be cut short, which may wait for the disk, has more time.
     fn hoarding(&self) -> Option<(Instant, bool)> {
-        let Serial { asked, cancellable, .. } = self.serial.as_ref().filter(|serial| serial.asked.bytes > MAY_WAIT)?;
+        let serial = self.serial.as_ref().map(|serial| (&serial.asked, serial.cancellable));
+        let entering = self.entering.as_ref().map(|entering| (&entering.asked, false));
+        let (asked, cancellable) = serial.or(entering).filter(|(asked, _)| asked.bytes > MAY_WAIT)?;
         let limits = &self.shared.limits;
-        let grace = if *cancellable { limits.contended_grace } else { limits.transfer_grace };
+        let grace = if cancellable { limits.contended_grace } else { limits.transfer_grace };
         Some((asked.at + grace, self.shared.memory.is_contended(asked.weight)))
     }
 
@@ -439,7 +464,8 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 let allowed = unsent.since + limits.contended_reader_time(unsent.bytes - unsent.left);
                 (allowed, self.output.is_contended())
             });
-            let busy = !self.pipelined.is_empty() || self.serial.is_some() || self.unsent.is_some();
+            let answering = !self.pipelined.is_empty() || self.entering.is_some() || self.serial.is_some();
+            let busy = answering || self.unsent.is_some();
             let idle = limits.max_idle.filter(|_| !busy).map(|max| self.active + max);
             let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             if due(slow_request) || contended.is_some_and(|(allowed, contended)| contended && allowed <= now) {

@@ -8,6 +8,7 @@ use kafka_wire::{KafkaRequest, KafkaResponse};
 use kafka_wire_core::{ApiVersion, DecodeLimits, KafkaEncode};
 
 use super::fetch_session::FetchSessions;
+use super::offload::Offload;
 use super::response_memory::ResponseMemory;
 use super::wire::{Body, StrBytes, Uuid};
 use super::{Broker, RequestContext, api};
@@ -48,6 +49,7 @@ impl TestBroker {
             wal: Arc::clone(&node.wal),
             settings,
             fetch_sessions: Arc::new(FetchSessions::new(10)),
+            offload: Offload::default(),
             response_memory: ResponseMemory::default(),
             clock,
         };

@@ -160,7 +160,7 @@ macro_rules! apis {
 
 // `serial` and `cancellable` handlers: `async fn handle(&RequestContext, XRequest) -> XResponse`.
 // `pipelined`: `fn begin(RequestContext, Bytes) -> Result<Call<Pipelined>, DecodeError>`, which has its effects before it
-// returns, or, where it must wait for them, returns a `Serial` call.
+// returns, or, where it must wait for them, returns a `Deferred` call.
 apis! {
     pipelined ProduceRequest 3..=13 => produce::begin;
     cancellable FetchRequest 4..=18 => fetch::handle;

@@ -28,6 +28,8 @@ pub(super) const PRODUCE: i16 = 0;
 pub(super) const FETCH: i16 = 1;
 /// Serial: as `PRODUCE`.
 pub(super) const JOIN: i16 = 11;
+/// A `PRODUCE` whose body begins so takes effect when the test settles it, and is settled then.
+pub(super) const DEFERRED: &[u8] = b"deferred";
 /// Serial: answers its body at once; `SILENT`, `CLOSE` and `PANIC` do what they say, `MALFORMED` is not decoded.
 pub(super) const ECHO: i16 = 3;
 
@@ -132,6 +134,7 @@ impl Service for Toy {
             return Err(DecodeError::InvalidBoolean { offset: 0, value: 2 });
         }
         let toy = self.clone();
+        let deferring = toy.clone();
         let held = |body: Bytes| -> Answering { Box::pin(async move { toy.hold(body).await }) };
         Ok(match api.key {
             PRODUCE if body == SILENT => {
@@ -140,6 +143,10 @@ impl Service for Toy {
                 let _ = settle.send(Answer::Silence);
                 Call::Pipelined(silent)
             }
+            PRODUCE if body.starts_with(DEFERRED) => Call::Deferred(Box::pin(async move {
+                deferring.hold(body.clone()).await;
+                deferring.hold(body.slice(DEFERRED.len()..))
+            })),
             PRODUCE => Call::Pipelined(self.hold(body)),
             FETCH => Call::Cancellable(held(body)),
             JOIN => Call::Serial(held(body)),

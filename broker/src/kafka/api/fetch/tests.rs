@@ -64,6 +64,19 @@ fn with_data(partitions: usize) -> TestBroker {
     broker
 }
 
+/// A read of the disk that waits, on a reactor where everybody else would wait with it.
+#[tokio::test]
+async fn what_is_not_in_memory_is_read_beside_the_reactor() {
+    let broker = with_data(2);
+    broker.node.disk.set_cold(true);
+    let mut cold = Box::pin(fetched(&broker, 12, request(0, vec![partition("t", 0, 0), partition("t", 1, 3)])));
+    assert!(cold.as_mut().now_or_never().is_none(), "the reactor goes on");
+    assert_eq!(sizes(&cold.await), [2, 1]);
+    broker.node.disk.set_cold(false);
+    let warm = fetched(&broker, 12, request(0, vec![partition("t", 0, 0)])).now_or_never();
+    assert_eq!(sizes(&warm.expect("what is in memory is read at once")), [2]);
+}
+
 fn sizes(data: &[PartitionData]) -> Vec<usize> {
     let one = batch(3).len();
     data.iter().map(|data| data.size() / one).collect()
