@@ -21,6 +21,7 @@ use crate::http::metrics::NodeMetrics;
 use crate::http::{self, Pages, Phase, Readiness};
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::io::clock::{Clock, SystemClock};
+use crate::io::blocking;
 use crate::io::disk::Disk;
 use crate::io::disk::real::RealDisk;
 use crate::kafka::Broker;
@@ -37,7 +38,7 @@ use crate::raft::{RaftError, RaftNode, RaftOptions};
 use crate::stream::Partitions;
 use crate::telemetry::LogLevel;
 use crate::wal::{Durability, GroupCommitWal, WalOptions};
-use tasks::{Tasks, blocking};
+use tasks::Tasks;
 
 /// An orderly stop takes no longer: what is not finished then is recovered at the next start.
 const STOP_WITHIN: Duration = Duration::from_secs(25);

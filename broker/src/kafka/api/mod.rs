@@ -249,18 +249,6 @@ fn answer(context: &RequestContext, response: impl EncodeResponse) -> Answer {
     }
 }
 
-/// Runs what may wait for the disk on a thread that may; a panic there is a panic here.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only a runtime that shuts down cancels work, and with it whoever waits for it.
-            Err(_) => std::future::pending().await,
-        },
-    }
-}
-
 impl Service for Arc<Broker> {
     type Pipelined = Pipelined;
 
