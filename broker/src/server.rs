@@ -22,6 +22,7 @@ use crate::http::{self, Pages, Phase, Readiness};
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::io::clock::{Clock, SystemClock};
 use crate::io::blocking;
+use crate::io::clock::{Clock, SystemClock};
 use crate::io::disk::Disk;
 use crate::io::disk::real::RealDisk;
 use crate::kafka::Broker;
