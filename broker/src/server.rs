@@ -1,6 +1,7 @@
 //! Start-up and shutdown of a node, in one place, in order. Every task is owned here; the end of any is the node's.
 
 mod address;
+mod hint;
 mod system;
 mod tasks;
 
@@ -20,7 +21,6 @@ use crate::datadir::DataDir;
 use crate::http::metrics::NodeMetrics;
 use crate::http::{self, Pages, Phase, Readiness};
 use crate::ids::{BrokerEpoch, NodeId};
-use crate::io::clock::{Clock, SystemClock};
 use crate::io::blocking;
 use crate::io::clock::{Clock, SystemClock};
 use crate::io::disk::Disk;
@@ -95,6 +95,7 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
         ms = started.elapsed().as_millis() as u64,
         "ready"
     );
+    hint::Hint::of(&program(), node.kafka_address).tell();
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
         why = node.failure() => return Err(failed(why)),
@@ -107,6 +108,11 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The name that this program was called by.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "chronik".to_owned())
 }
 
 /// What a node stores, opened in this order.
@@ -337,7 +343,8 @@ async fn register(
 }
 
 async fn serve_http(listener: TcpListener, pages: Pages, stop: CancellationToken) -> Result<(), String> {
-    http::serve(listener, pages, stop).await.map_err(|why| why.to_string())
+    http::serve(listener, pages, stop).await;
+    Ok(())
 }
 
 /// Makes the replicas what each image says, one image after the other.
