@@ -238,6 +238,11 @@ impl Partition {
         waiter.settled(slot, outcome);
     }
 
+    /// Whether acks=all waits for this node's disk only.
+    pub fn is_alone_in_sync(&self) -> bool {
+        self.progress.lock().isr.is_one()
+    }
+
     /// Appends with acks=all in a leadership and waits: for coordinators, who bound the wait themselves, and whose state
     /// is that of one leadership's log.
     pub async fn append_and_wait(

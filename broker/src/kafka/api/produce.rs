@@ -52,6 +52,8 @@ struct Appending {
     context: RequestContext,
     acks: Option<Acks>,
     patience: Option<Duration>,
+    /// Whether a batch needs other replicas within the time that the client gives.
+    waits_for_others: bool,
     transactional_id: bool,
     /// Why nothing of the request is stored, whatever its partitions.
     refusal: Option<ErrorCode>,
@@ -83,7 +85,7 @@ impl Appending {
         };
         let patience = match acks {
             Some(Acks::None) => None,
-            // The time-out is for the replicas. Kafka's leader takes the time it needs to append, so does this one to flush.
+            // The time-out is for the other replicas (see `append`).
             Some(Acks::Leader) | None => Some(PATIENCE),
             Some(Acks::All) => Some(Duration::from_millis(request.timeout_ms.max(0) as u64).min(PATIENCE)),
         };
@@ -97,6 +99,7 @@ impl Appending {
             context,
             acks,
             patience,
+            waits_for_others: false,
             transactional_id: request.transactional_id.is_some(),
             refusal: unauthorized.then_some(ErrorCode::TransactionalIdAuthorizationFailed),
             topics: request.topics,
@@ -178,6 +181,9 @@ impl Appending {
             Err(error) => Outcome::Refused(refused(index, &error, partition.offsets().log_start.get())),
             Ok(accepted) if acks == Acks::None => Outcome::Accepted { index, partition, accepted },
             Ok(accepted) => {
+                // Kafka's leader takes the time it needs to append, and is done with that when nobody else is in sync: it
+                // never times out, even when told not to wait. So does this one to flush.
+                self.waits_for_others |= self.is_impatient() && !partition.is_alone_in_sync();
                 let slot = self.countdown.add();
                 partition.when_acked(&accepted, acks, Arc::clone(&self.countdown) as _, slot);
                 Outcome::Accepted { index, partition, accepted }
@@ -186,8 +192,13 @@ impl Appending {
         self.outcomes.push(outcome);
     }
 
-    /// Appends the rest as the WAL gets room, and beside the reactor what takes long. Each batch is appended before room for the next is asked for: nobody waits
-    /// for room while holding some.
+    /// Whether the client asks to wait for less time than there is.
+    fn is_impatient(&self) -> bool {
+        self.acks == Some(Acks::All) && self.patience.is_some_and(|patience| patience < PATIENCE)
+    }
+
+    /// Appends the rest as the WAL gets room, and beside the reactor what takes long. Each batch is appended before room
+    /// for the next is asked for: nobody waits for room while holding some.
     async fn append_rest(mut self, next: Next) -> Self {
         let broker = Arc::clone(&self.context.broker);
         let mut next = Some(next);
@@ -208,12 +219,13 @@ impl Appending {
     }
 
     fn settle(self) -> Pending {
+        let patience = if self.waits_for_others { self.patience } else { self.patience.map(|_| PATIENCE) };
         Pending::new(Appended {
             context: self.context,
             topics: self.topics,
             outcomes: self.outcomes,
             countdown: self.countdown,
-            patience: self.patience,
+            patience,
         })
     }
 }

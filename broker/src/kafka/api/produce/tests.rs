@@ -15,7 +15,7 @@ use crate::kafka::testing::{TestBroker, decoded, encoded, wire_id};
 use crate::kafka::wire::StrBytes;
 use crate::log::{BatchBuilder, CleanupPolicy, Compression, LogConfig, TopicCompression};
 use crate::message;
-use crate::stream::testing::batch;
+use crate::stream::testing::{batch, lead, registration};
 
 /// A request for partitions of topic `t`.
 fn request(acks: i16, partitions: Vec<(i32, Bytes)>) -> Request {
@@ -135,16 +135,37 @@ async fn topics_by_id_are_found_or_unknown() {
     assert_eq!(errors(&broker, 13, &by_id), [ErrorCode::UnknownTopicId.code(); 2]);
 }
 
+/// As Kafka's delayed produce: what is not satisfied when the time is up, however short, is answered REQUEST_TIMED_OUT.
 #[tokio::test]
 async fn replicas_that_take_too_long_time_the_request_out() {
     let broker = TestBroker::start();
+    let partition = broker.node.partition("t");
+    lead(&partition, &registration(3, &[0, 1], &[0, 1]));
+    for timeout_ms in [0, 1] {
+        let mut impatient = request(-1, vec![(0, batch(1))]);
+        impatient.timeout_ms = timeout_ms;
+        let Answer::Body(body) = pipelined(&broker, 9, &impatient).await else { panic!("there is a response") };
+        let response: Response = decoded(&body, 9);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::RequestTimedOut.code());
+        broker.node.flush();
+    }
+}
+
+/// Kafka satisfies acks=all at once when the leader is alone in the ISR: a time-out of 0 does not matter to it.
+#[tokio::test]
+async fn a_leader_that_is_alone_in_sync_never_times_out() {
+    let broker = TestBroker::start();
     broker.node.create("t", 1);
-    let mut impatient = request(-1, vec![(0, batch(1))]);
-    impatient.timeout_ms = 0;
-    let Answer::Body(body) = pipelined(&broker, 9, &impatient).await else { panic!("there is a response") };
-    let response: Response = decoded(&body, 9);
-    assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::RequestTimedOut.code());
-    broker.node.flush();
+    for timeout_ms in [0, -1, 1] {
+        let mut impatient = request(-1, vec![(0, batch(1))]);
+        impatient.timeout_ms = timeout_ms;
+        let mut pending = pipelined(&broker, 9, &impatient);
+        assert!((&mut pending).now_or_never().is_none(), "nothing is flushed");
+        broker.node.flush();
+        let Some(Answer::Body(body)) = pending.now_or_never() else { panic!("everything is flushed") };
+        let response: Response = decoded(&body, 9);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    }
 }
 
 #[tokio::test]
