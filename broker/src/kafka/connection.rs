@@ -19,6 +19,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
 use super::api::{Api, api_versions};
+use super::deadlines::{Receiving, Unsent, Waiting, Waits};
 use super::end::End;
 use super::frames::{Announced, FrameError, Frames};
 use super::limits::Reservation;
@@ -77,14 +78,6 @@ struct Serial {
     answer: Answering,
     cancellable: bool,
     asked: Asked,
-}
-
-/// Responses that the client does not take as fast as they come.
-struct Unsent {
-    since: Instant,
-    /// What there was to send then, and how much of that is left.
-    bytes: usize,
-    left: usize,
 }
 
 /// Memory for the next frame.
@@ -433,15 +426,31 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         (self.eof && over).then_some(End::Client)
     }
 
-    /// Until when a large request may wait for something to happen, though others wait for its memory; and whether any do.
-    /// One that must not be cut short, which may wait for the disk, has more time.
-    fn hoarding(&self) -> Option<(Instant, bool)> {
+    /// What time can end.
+    fn waits(&self) -> Waits {
+        let memory = &self.shared.memory;
+        let frame = self.announced().ok().flatten();
+        let promised = frame.filter(|_| matches!(self.admission, Admission::Granted(_)));
         let serial = self.serial.as_ref().map(|serial| (&serial.asked, serial.cancellable));
         let entering = self.entering.as_ref().map(|entering| (&entering.asked, false));
-        let (asked, cancellable) = serial.or(entering).filter(|(asked, _)| asked.bytes > MAY_WAIT)?;
-        let limits = &self.shared.limits;
-        let grace = if cancellable { limits.contended_grace } else { limits.transfer_grace };
-        Some((asked.at + grace, self.shared.memory.is_contended(asked.weight)))
+        let large = serial.or(entering).filter(|(asked, _)| asked.bytes > MAY_WAIT);
+        let answering = !self.pipelined.is_empty() || self.entering.is_some() || self.serial.is_some();
+        Waits {
+            receiving: self.receiving.map(|since| Receiving {
+                since,
+                len: frame.map_or(0, |frame| frame.len),
+                arrived: self.frames.buffered(),
+                contended: promised.map(|frame| memory.is_contended(weight(frame.api_key, frame.len))),
+            }),
+            waiting: large.map(|(asked, cancellable)| Waiting {
+                since: asked.at,
+                cancellable,
+                contended: memory.is_contended(asked.weight),
+            }),
+            unsent: self.unsent,
+            unsent_contended: self.output.holds_memory().then(|| self.output.is_contended()),
+            idle_since: (!answering && self.unsent.is_none()).then_some(self.active),
+        }
     }
 
     /// Ends a connection that is too slow or idle, and gives a quiet one's buffers back. The timer is only moved when it
@@ -449,37 +458,10 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             let now = Instant::now();
-            let limits = &self.shared.limits;
-            let frame = self.announced().ok().flatten();
-            let slow_request =
-                self.receiving.map(|since| since + limits.transfer_time(frame.map_or(0, |frame| frame.len)));
-            let promised = frame.filter(|_| matches!(self.admission, Admission::Granted(_)));
-            let contended = self.receiving.zip(promised).map(|(since, frame)| {
-                let allowed = since + limits.contended_time(self.frames.buffered());
-                (allowed, self.shared.memory.is_contended(weight(frame.api_key, frame.len)))
-            });
-            let hoarding = self.hoarding();
-            let slow_reader = self.unsent.as_ref().map(|unsent| unsent.since + limits.transfer_time(unsent.bytes));
-            let contended_reader = self.unsent.as_ref().filter(|_| self.output.holds_memory()).map(|unsent| {
-                let allowed = unsent.since + limits.contended_reader_time(unsent.bytes - unsent.left);
-                (allowed, self.output.is_contended())
-            });
-            let answering = !self.pipelined.is_empty() || self.entering.is_some() || self.serial.is_some();
-            let busy = answering || self.unsent.is_some();
-            let idle = limits.max_idle.filter(|_| !busy).map(|max| self.active + max);
-            let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-            if due(slow_request) || contended.is_some_and(|(allowed, contended)| contended && allowed <= now) {
-                return Poll::Ready(End::SlowRequest);
-            }
-            if hoarding.is_some_and(|(allowed, contended)| contended && allowed <= now) {
-                return Poll::Ready(End::Hoarding);
-            }
-            if due(slow_reader) || contended_reader.is_some_and(|(allowed, contended)| contended && allowed <= now) {
-                return Poll::Ready(End::SlowReader);
-            }
-            if due(idle) {
-                return Poll::Ready(End::Idle);
-            }
+            let deadline = match self.waits().judge(&self.shared.limits, now) {
+                Ok(deadline) => deadline,
+                Err(end) => return Poll::Ready(end),
+            };
             let quiet = self.active + QUIET;
             if quiet <= now {
                 self.frames.release();
@@ -488,11 +470,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                     self.pipelined = VecDeque::new();
                 }
             }
-            // While it is not contended it may become so: that is looked at once per grace.
-            let contended = [contended, hoarding, contended_reader].into_iter().flatten();
-            let contended = contended.map(|(allowed, _)| allowed.max(now + limits.contended_grace)).min();
-            let quiet = Some(quiet).filter(|quiet| *quiet > now);
-            let next = [slow_request, contended, slow_reader, idle, quiet];
+            let next = [deadline, Some(quiet).filter(|quiet| *quiet > now)];
             let Some(next) = next.into_iter().flatten().min() else {
                 // The next event starts a deadline.
                 return Poll::Pending;

@@ -5,6 +5,7 @@ pub mod api;
 mod authorized;
 pub mod configs;
 mod connection;
+mod deadlines;
 mod end;
 pub mod fetch_session;
 pub mod frames;

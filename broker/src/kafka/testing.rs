@@ -28,6 +28,11 @@ pub(crate) struct TestBroker {
 
 impl TestBroker {
     pub(crate) fn start() -> Self {
+        Self::with_response_memory(ResponseMemory::default())
+    }
+
+    /// With so much memory for Fetch responses.
+    pub(crate) fn with_response_memory(response_memory: ResponseMemory) -> Self {
         let node = Node::stepped();
         let settings = Arc::new(Settings::new(load(None, [], []).expect("nothing is set, nothing is wrong")));
         let metadata: Arc<dyn MetadataPlane> = Arc::clone(&node.plane) as _;
@@ -50,7 +55,7 @@ impl TestBroker {
             settings,
             fetch_sessions: Arc::new(FetchSessions::new(10)),
             offload: Offload::default(),
-            response_memory: ResponseMemory::default(),
+            response_memory,
             clock,
         };
         Self { node, broker: Arc::new(broker) }
