@@ -40,10 +40,11 @@ impl UnderWay {
         self.records += records;
     }
 
-    /// A load is over, whether it was done or not. With the last there is something to tell.
+    /// A load is over, whether it was done or not. With the last there is something to tell, unless there was nothing to
+    /// load.
     fn end(&mut self, now: Duration) -> Option<Summary> {
         self.loads -= 1;
-        let any = self.loads == 0 && self.partitions > 0;
+        let any = self.loads == 0 && self.records > 0;
         let took = now.saturating_sub(self.since);
         any.then_some(Summary { partitions: self.partitions, records: self.records, took })
     }
@@ -113,9 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn a_load_that_failed_is_not_counted_and_alone_not_told() {
+    fn a_load_that_failed_is_not_counted_and_one_of_nothing_is_not_told() {
         let mut loads = UnderWay::default();
         loads.begin(ms(0));
+        loads.loaded(0);
         assert_eq!(loads.end(ms(1)), None);
         loads.begin(ms(2));
         loads.begin(ms(2));
