@@ -167,6 +167,7 @@ fn what_does_not_exist_is_told_in_the_same_words_by_every_command() {
         (&["consume", "nope"], topic),
         (&["consume", "nope", "--exit-at-end"], topic),
         (&["consume", "nope", "--group", "g", "--exit-at-end"], topic),
+        (&["consume", "nope", "--group", "g"], topic),
         (&["group", "reset", "g", "--to-earliest", "--topic", "nope"], topic),
         (&["group", "describe", "nope"], group),
         (&["group", "delete", "nope"], group),
@@ -183,6 +184,7 @@ fn wrong_values_are_told_with_what_they_must_be() {
     for (arguments, parts) in [
         (&["topic", "config", "t", "--set", "retention.ms=soon"][..], &["retention.ms", "soon", "whole number"][..]),
         (&["topic", "create", "u", "--config", "preallocate=maybe"], &["preallocate", "maybe", "true or false"]),
+        (&["topic", "config", "t", "--unset", "retention"], &["no setting retention", "topic config t"]),
         (&["topic", "create", "a b"], &["a b"]),
         (&["consume", "t", "--partition", "7"], &["no partition 7", "last is 0"]),
         (&["group", "reset", "none", "--to-earliest"], &["none", "--topic"]),

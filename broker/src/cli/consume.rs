@@ -67,6 +67,8 @@ impl ConsumeArgs {
 
 pub(super) async fn run(args: ConsumeArgs, shared: &Shared) -> Result<(), Failure> {
     let client = shared.connect().await?;
+    // A group would wait for a topic that does not exist yet.
+    client.topic(&args.topic).await?;
     let mut session = Session {
         consumer: Consumer::new(client.clone(), args.start()),
         printer: Printer::new(&args, shared.output),

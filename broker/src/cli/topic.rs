@@ -193,6 +193,7 @@ async fn config(args: ConfigArgs, shared: &Shared) -> Result<(), Failure> {
             ]
         });
     }
+    check_names(&client, &args.name, &args.unset).await?;
     let mut changes: Vec<(String, Option<String>)> =
         args.set.into_iter().map(|(name, value)| (name, Some(value))).collect();
     changes.extend(args.unset.into_iter().map(|name| (name, None)));
@@ -203,6 +204,20 @@ async fn config(args: ConfigArgs, shared: &Shared) -> Result<(), Failure> {
     });
     let detail = shown.collect::<Vec<_>>().join(", ");
     shared.open().done(&[Done::new("changed", "topic", args.name).detail(detail)])
+}
+
+/// The broker takes any name back to its default, also one that is no setting.
+async fn check_names(client: &Arc<Client>, topic: &str, names: &[String]) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let settings = settings(client, topic).await?;
+    match names.iter().find(|name| settings.iter().all(|setting| setting.name != **name)) {
+        Some(name) => {
+            Err(Failure::Failed(format!("topics have no setting {name} (see: chronik topic config {topic})")))
+        }
+        None => Ok(()),
+    }
 }
 
 #[derive(Serialize)]

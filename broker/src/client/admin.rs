@@ -20,7 +20,7 @@ use kafka_wire::{
 use kafka_wire_core::StrBytes;
 
 use super::assignor::Assignment;
-use super::{Client, ClientError, check, check_topic};
+use super::{Client, ClientError, check, check_group, check_topic};
 use crate::kafka::wire::ErrorCode;
 use crate::message;
 
@@ -145,7 +145,7 @@ pub async fn describe_group(client: &Arc<Client>, group: &str) -> Result<Describ
     let response = client.coordinator(group).await?.send(&request).await?;
     let attempt = || format!("describe group {group}");
     let answer = only(response.groups, attempt)?;
-    check(attempt, answer.error_code, answer.error_message.as_deref())?;
+    check_group(group, attempt, answer.error_code, answer.error_message.as_deref())?;
     Ok(answer)
 }
 
@@ -155,10 +155,7 @@ pub async fn delete_group(client: &Arc<Client>, group: &str) -> Result<(), Clien
     let response = client.coordinator(group).await?.send(&request).await?;
     let attempt = || format!("delete group {group}");
     let answer = only(response.results, attempt)?;
-    if answer.error_code == ErrorCode::GroupIdNotFound.code() {
-        return Err(ClientError::no_group(group));
-    }
-    check(attempt, answer.error_code, None)
+    check_group(group, attempt, answer.error_code, None)
 }
 
 /// A group's positions: in these partitions, or in all that it has positions in.

@@ -200,6 +200,19 @@ pub(crate) fn check_topic(
     check(attempt, code, message)
 }
 
+/// The same of a question about a group.
+pub(crate) fn check_group(
+    name: &str,
+    attempt: impl FnOnce() -> String,
+    code: i16,
+    message: Option<&str>,
+) -> Result<(), ClientError> {
+    if code == ErrorCode::GroupIdNotFound.code() {
+        return Err(ClientError::no_group(name));
+    }
+    check(attempt, code, message)
+}
+
 /// Turns an error code into a refusal.
 pub(crate) fn check(attempt: impl FnOnce() -> String, code: i16, message: Option<&str>) -> Result<(), ClientError> {
     if code == ErrorCode::None.code() { Ok(()) } else { Err(ClientError::refused(attempt(), code, message)) }
