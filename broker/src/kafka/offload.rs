@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::api::blocking;
+use crate::io::blocking;
 
 /// Reads that wait for the disk at once: enough to keep an NVMe disk busy. Each has reserved its memory before.
 const READS: usize = 8;
