@@ -4,22 +4,22 @@
 //! whether that node has been part of a cluster. A folder of another node, of another cluster, of a newer version or in
 //! use is refused.
 
-use std::io::{self, IoSlice};
+mod files;
+mod identity;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::files::{is_empty, read, replace};
+pub use self::identity::{FORMAT_VERSION, Identity};
+use self::identity::{check_identity, new_identity, read_identity, write_identity};
+
 use crate::ids::{BrokerEpoch, NodeId};
-use crate::io::disk::{Disk, OpenMode, create_dir_durably};
+use crate::io::disk::{Disk, create_dir_durably};
 
-/// The layout of the folder that this version writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
-
-const IDENTITY: &str = "node.json";
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = "clean-shutdown";
 const WAL: &str = "wal";
@@ -91,34 +91,6 @@ pub enum DataDirError {
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DataDirError + 'a {
     move |source| DataDirError::Io { action, path: path.to_owned(), source }
-}
-
-/// Whose folder it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The cluster, as clients see it.
-    pub cluster_id: String,
-    /// The node.
-    pub node: NodeId,
-    /// The folder itself: an emptied or replaced one has another.
-    pub directory: Uuid,
-}
-
-/// `node.json`.
-#[derive(Serialize, Deserialize)]
-struct IdentityFile {
-    format_version: u32,
-    cluster_id: String,
-    node_id: i32,
-    directory_id: Uuid,
-    /// Whether the node has formed or joined a cluster, so that its metadata must be there.
-    formed: bool,
-}
-
-/// The part of `node.json` that every version can read.
-#[derive(Deserialize)]
-struct FormatOnly {
-    format_version: u32,
 }
 
 /// An open data folder; nobody else can open it until this is dropped.
@@ -221,102 +193,9 @@ impl DataDir {
     }
 }
 
-/// The identity of a folder that has none yet. It must hold nothing.
-fn new_identity(
-    disk: &dyn Disk,
-    path: &Path,
-    node: NodeId,
-    cluster_id: Option<&str>,
-    mut draw: impl FnMut() -> Uuid,
-) -> Result<Identity, DataDirError> {
-    if !is_empty(disk, &path.join(WAL))? {
-        return Err(DataDirError::NoIdentity(path.to_owned()));
-    }
-    // As Kafka writes UUIDs; one that starts with a dash would look like an option on a command line.
-    let mut drawn_cluster = || loop {
-        let text = URL_SAFE_NO_PAD.encode(draw().as_bytes());
-        if !text.starts_with('-') {
-            return text;
-        }
-    };
-    let cluster_id = cluster_id.map_or_else(&mut drawn_cluster, str::to_owned);
-    let identity = Identity { cluster_id, node, directory: draw() };
-    write_identity(disk, path, &identity, false)?;
-    Ok(identity)
-}
-
-fn check_identity(path: &Path, found: &Identity, node: NodeId, cluster_id: Option<&str>) -> Result<(), DataDirError> {
-    if found.node != node {
-        return Err(DataDirError::OtherNode { path: path.to_owned(), found: found.node, given: node });
-    }
-    match cluster_id {
-        Some(given) if given != found.cluster_id => Err(DataDirError::OtherCluster {
-            path: path.to_owned(),
-            found: found.cluster_id.clone(),
-            given: given.to_owned(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<(Identity, bool)>, DataDirError> {
-    let path = dir.join(IDENTITY);
-    let Some(bytes) = read(disk, &path)? else { return Ok(None) };
-    let damaged = |what: String| DataDirError::Damaged { path: path.clone(), what };
-    let format: FormatOnly = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if format.format_version > FORMAT_VERSION {
-        return Err(DataDirError::NewerFormat { path: dir.to_owned(), found: format.format_version });
-    }
-    let file: IdentityFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let node = NodeId::try_from(file.node_id).map_err(|error| damaged(error.to_string()))?;
-    Ok(Some((Identity { cluster_id: file.cluster_id, node, directory: file.directory_id }, file.formed)))
-}
-
-fn write_identity(disk: &dyn Disk, dir: &Path, identity: &Identity, formed: bool) -> Result<(), DataDirError> {
-    let file = IdentityFile {
-        format_version: FORMAT_VERSION,
-        cluster_id: identity.cluster_id.clone(),
-        node_id: identity.node.get(),
-        directory_id: identity.directory,
-        formed,
-    };
-    let mut text = serde_json::to_vec_pretty(&file).expect("strings and numbers are always JSON");
-    text.push(b'\n');
-    replace(disk, dir, IDENTITY, &text)
-}
-
-/// Whether a folder holds nothing, or does not exist.
-fn is_empty(disk: &dyn Disk, dir: &Path) -> Result<bool, DataDirError> {
-    if !disk.exists(dir).map_err(io_error("look for", dir))? {
-        return Ok(true);
-    }
-    Ok(disk.list(dir).map_err(io_error("list", dir))?.is_empty())
-}
-
-/// A small file's contents, if it exists.
-fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
-    if !disk.exists(path).map_err(io_error("look for", path))? {
-        return Ok(None);
-    }
-    let file = disk.open(path, OpenMode::Read).map_err(io_error("open", path))?;
-    let mut bytes = vec![0; file.len().map_err(io_error("measure", path))? as usize];
-    file.read_exact_at(&mut bytes, 0).map_err(io_error("read", path))?;
-    Ok(Some(bytes))
-}
-
-/// Writes a file whole or not at all, durably.
-fn replace(disk: &dyn Disk, dir: &Path, name: &str, contents: &[u8]) -> Result<(), DataDirError> {
-    let (path, temporary) = (dir.join(name), dir.join(format!("{name}.tmp")));
-    let file = disk.open(&temporary, OpenMode::Create).map_err(io_error("create", &temporary))?;
-    file.set_len(0).map_err(io_error("cut", &temporary))?;
-    file.write_all_at(&[IoSlice::new(contents)], 0).map_err(io_error("write", &temporary))?;
-    file.sync_all().map_err(io_error("sync", &temporary))?;
-    disk.rename(&temporary, &path).map_err(io_error("rename", &temporary))?;
-    disk.sync_dir(dir).map_err(io_error("sync", dir))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::identity::IDENTITY;
     use super::*;
     use crate::io::disk::sim::SimDisk;
 

@@ -1,6 +1,7 @@
 //! Start-up and shutdown of a node, in one place, in order. Every task is owned here; the end of any is the node's.
 
 mod address;
+mod hint;
 mod system;
 mod tasks;
 
@@ -20,6 +21,7 @@ use crate::datadir::DataDir;
 use crate::http::metrics::NodeMetrics;
 use crate::http::{self, Pages, Phase, Readiness};
 use crate::ids::{BrokerEpoch, NodeId};
+use crate::io::blocking;
 use crate::io::clock::{Clock, SystemClock};
 use crate::io::disk::Disk;
 use crate::io::disk::real::RealDisk;
@@ -28,6 +30,7 @@ use crate::kafka::configs::initial_settings;
 use crate::kafka::fetch_session::FetchSessions;
 use crate::kafka::limits::Limits;
 use crate::kafka::metrics::Metrics;
+use crate::kafka::offload::Offload;
 use crate::kafka::response_memory::ResponseMemory;
 use crate::log::{LogError, LogStore};
 use crate::metadata::controller::{RegisterError, register_node};
@@ -36,7 +39,7 @@ use crate::raft::{RaftError, RaftNode, RaftOptions};
 use crate::stream::Partitions;
 use crate::telemetry::LogLevel;
 use crate::wal::{Durability, GroupCommitWal, WalOptions};
-use tasks::{Tasks, blocking};
+use tasks::Tasks;
 
 /// An orderly stop takes no longer: what is not finished then is recovered at the next start.
 const STOP_WITHIN: Duration = Duration::from_secs(25);
@@ -74,6 +77,7 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
     let started = Instant::now();
     let mut signals = system::Signals::listen().map_err(failed)?;
     system::raise_file_limit();
+    system::keep_pages_small();
     for name in config.without_effect() {
         tracing::warn!(setting = name, "this setting has no effect in Chronik");
     }
@@ -91,6 +95,7 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
         ms = started.elapsed().as_millis() as u64,
         "ready"
     );
+    hint::Hint::of(&program(), node.kafka_address).tell();
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
         why = node.failure() => return Err(failed(why)),
@@ -103,6 +108,11 @@ pub async fn run(config: Config, log_level: LogLevel) -> Result<(), ServerError>
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The name that this program was called by.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "chronik".to_owned())
 }
 
 /// What a node stores, opened in this order.
@@ -185,6 +195,7 @@ impl Node {
             groups: groups.clone(),
             producer_ids,
             fetch_sessions,
+            offload: Offload::default(),
             response_memory: ResponseMemory::default(),
             settings,
             clock,
@@ -337,7 +348,8 @@ async fn register(
 }
 
 async fn serve_http(listener: TcpListener, pages: Pages, stop: CancellationToken) -> Result<(), String> {
-    http::serve(listener, pages, stop).await.map_err(|why| why.to_string())
+    http::serve(listener, pages, stop).await;
+    Ok(())
 }
 
 /// Makes the replicas what each image says, one image after the other.

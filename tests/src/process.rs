@@ -164,11 +164,20 @@ impl Node {
     /// # Panics
     /// When it does not run.
     pub fn memory_mib(&self, figure: &str) -> f64 {
-        let child = self.child.as_ref().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a process has a status");
-        let line = status.lines().find(|line| line.starts_with(figure)).expect("Linux tells this figure");
+        let line = self.status(figure);
         let kib: f64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("in KiB");
         kib / 1024.0
+    }
+
+    /// What the kernel says of it: the line of `/proc/PID/status` that begins so.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn status(&self, field: &str) -> String {
+        let child = self.child.as_ref().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a process has a status");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("Linux tells this figure");
+        line.trim_end().to_owned()
     }
 
     /// Its data folder.

@@ -11,11 +11,13 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 #[test]
 fn topics_are_created_listed_described_changed_and_deleted() {
     let node = Node::start_default();
-    node.run(&["topic", "create", "orders", "--partitions", "3", "--config", "retention.ms=60000"]).ok();
+    let created = node.run(&["topic", "create", "orders", "--partitions", "3", "--config", "retention.ms=60000"]).ok();
+    assert_eq!(created, "created topic orders: 3 partitions\n");
     let twice = node.run(&["topic", "create", "orders"]);
     assert_eq!(twice.code, 1, "{twice:?}");
     assert!(twice.err.contains("orders"), "{twice:?}");
-    node.run(&["topic", "create", "orders", "--if-not-exists"]).ok();
+    let again = node.run(&["topic", "create", "orders", "--if-not-exists"]).ok();
+    assert_eq!(again, "unchanged topic orders: it exists already\n");
 
     let listed = node.run(&["topic", "list", "--output", "json"]).json();
     assert_eq!(listed[0]["name"], "orders");
@@ -26,11 +28,14 @@ fn topics_are_created_listed_described_changed_and_deleted() {
     assert_eq!(described["partitions"].as_array().map(Vec::len), Some(3));
     assert_eq!(described["settings"], json!([{"name": "retention.ms", "value": "60000", "default": false}]));
 
-    node.run(&["topic", "config", "orders", "--set", "cleanup.policy=compact", "--unset", "retention.ms"]).ok();
+    let changed =
+        node.run(&["topic", "config", "orders", "--set", "cleanup.policy=compact", "--unset", "retention.ms"]);
+    assert_eq!(changed.ok(), "changed topic orders: cleanup.policy=compact, retention.ms back to its default\n");
     let described = node.run(&["topic", "describe", "orders", "--output", "json"]).json();
     assert_eq!(described["settings"][0]["name"], "cleanup.policy");
 
-    node.run(&["topic", "delete", "orders"]).ok();
+    let deleted = node.run(&["topic", "delete", "orders", "--output", "json"]).json();
+    assert_eq!(deleted, json!([{"outcome": "deleted", "kind": "topic", "name": "orders"}]));
     assert_eq!(node.run(&["topic", "list", "--output", "json"]).json(), json!([]));
     assert_eq!(node.run(&["topic", "describe", "orders"]).code, 1);
 }
@@ -97,9 +102,11 @@ fn a_group_remembers_and_is_reset_and_deleted() {
 
     let moved = node.run(&["group", "reset", "readers", "--shift-by", "-2", "--dry-run", "--output", "json"]).json();
     assert_eq!(moved, json!([{"topic": "grouped", "partition": 0, "from": 4, "to": 2}]));
+    let clamped = node.run(&["group", "reset", "readers", "--to-offset", "99", "--dry-run"]).ok();
+    assert!(clamped.contains("WOULD MOVE TO") && clamped.contains("99 is after the end"), "{clamped}");
     node.run(&["group", "reset", "readers", "--to-offset", "1"]).ok();
     assert_eq!(node.run(&rest).ok(), "2\n3\n4\n");
-    node.run(&["group", "delete", "readers"]).ok();
+    assert_eq!(node.run(&["group", "delete", "readers"]).ok(), "deleted group readers\n");
     assert_eq!(node.run(&["group", "describe", "readers"]).code, 1);
 }
 
@@ -144,6 +151,51 @@ fn benches_report_their_figures() {
     assert!(produced["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
     let consumed = node.run(&["bench", "consume", "bench", "--output", "json"]).json();
     assert_eq!(consumed["records"], 5000);
+}
+
+/// Whatever was attempted: one message for a topic that does not exist, one for a group, one line each, with what to do.
+#[test]
+fn what_does_not_exist_is_told_in_the_same_words_by_every_command() {
+    let node = Node::start_default();
+    let topic = "chronik: topic nope: there is no such topic (see: chronik topic list)\n";
+    let group = "chronik: group nope: there is no such group (see: chronik group list)\n";
+    for (arguments, told) in [
+        (&["topic", "describe", "nope"][..], topic),
+        (&["topic", "config", "nope"], topic),
+        (&["topic", "config", "nope", "--set", "retention.ms=1"], topic),
+        (&["topic", "delete", "nope"], topic),
+        (&["consume", "nope"], topic),
+        (&["consume", "nope", "--exit-at-end"], topic),
+        (&["consume", "nope", "--group", "g", "--exit-at-end"], topic),
+        (&["consume", "nope", "--group", "g"], topic),
+        (&["group", "reset", "g", "--to-earliest", "--topic", "nope"], topic),
+        (&["group", "describe", "nope"], group),
+        (&["group", "delete", "nope"], group),
+    ] {
+        let failed = node.run(arguments);
+        assert_eq!((failed.code, failed.err.as_str()), (1, told), "{arguments:?}");
+    }
+}
+
+#[test]
+fn wrong_values_are_told_with_what_they_must_be() {
+    let node = Node::start_default();
+    assert_eq!(node.feed(&["produce", "t"], b"a\nb\n").ok(), "produced 2 records to topic t\n");
+    for (arguments, parts) in [
+        (&["topic", "config", "t", "--set", "retention.ms=soon"][..], &["retention.ms", "soon", "whole number"][..]),
+        (&["topic", "create", "u", "--config", "preallocate=maybe"], &["preallocate", "maybe", "true or false"]),
+        (&["topic", "config", "t", "--unset", "retention"], &["no setting retention", "topic config t"]),
+        (&["topic", "create", "a b"], &["a b"]),
+        (&["consume", "t", "--partition", "7"], &["no partition 7", "last is 0"]),
+        (&["group", "reset", "none", "--to-earliest"], &["none", "--topic"]),
+    ] {
+        let failed = node.run(arguments);
+        assert_eq!(failed.code, 1, "{arguments:?}: {failed:?}");
+        assert_eq!(failed.err.lines().count(), 1, "{failed:?}");
+        for part in parts {
+            assert!(failed.err.contains(part), "{part}: {failed:?}");
+        }
+    }
 }
 
 #[test]

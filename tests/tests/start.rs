@@ -32,6 +32,21 @@ fn wrong_settings_are_refused_by_name() {
 }
 
 #[test]
+fn contradictory_settings_are_refused_and_both_are_named() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for (other, name) in
+        [("log.dirs=/elsewhere", "data_dir="), ("listeners=PLAINTEXT://127.0.0.1:1", "kafka_addr=127.0.0.1:0")]
+    {
+        let refused = start_in(folder.path(), &["--set", other]);
+        assert_refused(&refused, other);
+        assert_refused(&refused, name);
+    }
+    let advertised = ["--advertised-addr", "a:1", "--set", "advertised.listeners=PLAINTEXT://b:1"];
+    assert_refused(&start_in(folder.path(), &advertised), "advertised.listeners=PLAINTEXT://b:1");
+    assert!(!folder.path().join("node.json").exists(), "nothing is written before the settings are right");
+}
+
+#[test]
 fn a_yaml_file_is_read() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("chronik.yaml");

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::output::table;
+use super::output::{counted, table};
 use super::{Failure, Shared};
 use crate::client::{TopicMetadata, admin};
 
@@ -77,11 +77,11 @@ fn people(status: &Status) -> String {
         ]
     });
     format!(
-        "cluster {}: {} nodes, {} topics, {} partitions ({} under-replicated, {} offline)\n\n{}",
+        "cluster {}: {}, {}, {} ({} under-replicated, {} offline)\n\n{}",
         status.cluster_id,
-        status.nodes.len(),
-        status.topics,
-        status.partitions,
+        counted(status.nodes.len() as u64, "node"),
+        counted(status.topics as u64, "topic"),
+        counted(status.partitions as u64, "partition"),
         status.under_replicated_partitions,
         status.offline_partitions,
         table(&["NODE", "ADDRESS", "RACK", "STATE", "ROLE", "LEADERS", "REPLICAS"], rows)

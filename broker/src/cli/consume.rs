@@ -1,7 +1,7 @@
 //! `chronik consume`: prints records, alone or as a member of a group.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,14 @@ pub(super) struct ConsumeArgs {
 }
 
 impl ConsumeArgs {
+    /// Nothing is printed until something new comes: a new user may wait for what is there already.
+    fn tell_what_is_waited_for(&self) {
+        let new_only = matches!(self.start(), Start::Latest) && self.group.is_none() && !self.exit_at_end;
+        if new_only && io::stderr().is_terminal() {
+            eprintln!("waiting for new records (--from-beginning prints those before, too); Ctrl-C ends");
+        }
+    }
+
     fn start(&self) -> Start {
         match (self.from_beginning, self.from_timestamp) {
             (_, Some(ms)) => Start::Timestamp(ms),
@@ -59,6 +67,8 @@ impl ConsumeArgs {
 
 pub(super) async fn run(args: ConsumeArgs, shared: &Shared) -> Result<(), Failure> {
     let client = shared.connect().await?;
+    // A group would wait for a topic that does not exist yet.
+    client.topic(&args.topic).await?;
     let mut session = Session {
         consumer: Consumer::new(client.clone(), args.start()),
         printer: Printer::new(&args, shared.output),
@@ -66,6 +76,7 @@ pub(super) async fn run(args: ConsumeArgs, shared: &Shared) -> Result<(), Failur
         client,
         args,
     };
+    session.args.tell_what_is_waited_for();
     match session.args.group.clone() {
         None => session.consume_alone().await,
         Some(group) => session.consume_in_group(&group).await,
@@ -84,8 +95,9 @@ async fn places(client: &Arc<Client>, args: &ConsumeArgs) -> Result<Vec<Place>, 
     let topic = client.topic(&args.topic).await?;
     let wanted = topic.partitions.iter().filter(|p| args.partition.is_none_or(|only| only == p.index));
     let places: Vec<Place> = wanted.map(|partition| (args.topic.clone(), partition.index)).collect();
-    if places.is_empty() {
-        return Err(Failure::Failed(format!("topic {} has {} partitions", args.topic, topic.partitions.len())));
+    if let (true, Some(wanted)) = (places.is_empty(), args.partition) {
+        let (name, last) = (&args.topic, topic.partitions.len().saturating_sub(1));
+        return Err(Failure::Failed(format!("topic {name} has no partition {wanted}: its last is {last}")));
     }
     Ok(places)
 }

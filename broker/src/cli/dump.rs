@@ -25,6 +25,9 @@ pub(super) struct DumpArgs {
 
 pub(super) fn run(args: &DumpArgs, shared: &Shared) -> Result<(), Failure> {
     for path in &args.files {
+        if path.is_dir() {
+            return Err(Failure::Usage(format!("{} is a folder: name the files in it", path.display())));
+        }
         let bytes = fs::read(path).map_err(|why| Failure::Failed(format!("read {}: {why}", path.display())))?;
         match path.extension().and_then(OsStr::to_str) {
             Some("log") => segment::dump(Bytes::from(bytes), args.records, shared)?,

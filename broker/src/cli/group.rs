@@ -6,11 +6,11 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::output::{list, table};
+use super::output::{Done, list, table};
 use super::{Failure, Shared};
 use crate::client::consumer::{Place, Start, offsets_at};
 use crate::client::group::read_assignment;
-use crate::client::{Client, admin};
+use crate::client::{Client, ClientError, admin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum GroupCommand {
@@ -101,10 +101,18 @@ async fn list_groups(shared: &Shared) -> Result<(), Failure> {
 
 async fn delete(args: DeleteArgs, shared: &Shared) -> Result<(), Failure> {
     let client = shared.connect().await?;
-    for group in &args.groups {
-        admin::delete_group(&client, group).await?;
+    let mut deleted = Vec::new();
+    let mut outcome = Ok(());
+    for group in args.groups {
+        outcome = admin::delete_group(&client, &group).await;
+        if outcome.is_err() {
+            break;
+        }
+        deleted.push(Done::new("deleted", "group", group));
     }
-    Ok(())
+    // Those before one that failed are gone.
+    shared.open().done(&deleted)?;
+    Ok(outcome?)
 }
 
 #[derive(Serialize)]
@@ -140,7 +148,7 @@ async fn describe(args: DescribeArgs, shared: &Shared) -> Result<(), Failure> {
     let group = admin::describe_group(&client, &args.group).await?;
     let committed = admin::committed_offsets(&client, &args.group, None).await?;
     if group.group_state.as_str() == "Dead" && committed.is_empty() {
-        return Err(Failure::Failed(format!("no group {} (see: chronik group list)", args.group)));
+        return Err(ClientError::no_group(&args.group).into());
     }
     let members: Vec<Member> = group
         .members
@@ -224,6 +232,41 @@ struct Moved {
     partition: i32,
     from: Option<i64>,
     to: i64,
+    /// What was asked for, when there is no such offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beyond: Option<i64>,
+}
+
+/// Where an offset moves to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    to: i64,
+    /// What was asked for, when that is before the first record or after the last.
+    beyond: Option<i64>,
+}
+
+impl Target {
+    /// The nearest to `wanted` within what there is.
+    fn within(start: i64, end: i64, wanted: i64) -> Self {
+        let to = wanted.clamp(start, end.max(start));
+        Self { to, beyond: (to != wanted).then_some(wanted) }
+    }
+}
+
+impl From<i64> for Target {
+    fn from(to: i64) -> Self {
+        Self { to, beyond: None }
+    }
+}
+
+impl Moved {
+    fn note(&self) -> String {
+        match self.beyond {
+            Some(wanted) if wanted > self.to => format!("{wanted} is after the end"),
+            Some(wanted) => format!("{wanted} is before the start"),
+            None => String::new(),
+        }
+    }
 }
 
 async fn reset(args: ResetArgs, shared: &Shared) -> Result<(), Failure> {
@@ -238,20 +281,26 @@ async fn reset(args: ResetArgs, shared: &Shared) -> Result<(), Failure> {
         None => committed.keys().cloned().collect::<Vec<_>>(),
     };
     if places.is_empty() {
-        let hint = "name a topic with --topic to give it some";
-        return Err(Failure::Failed(format!("group {} has no offsets: {hint}", args.group)));
+        let hint = "name a topic with --topic to give it some (see: chronik group list)";
+        return Err(Failure::Failed(format!("group {} has no offsets, or does not exist: {hint}", args.group)));
     }
     let targets = targets(&client, &args, &places, &committed).await?;
     if !args.dry_run {
-        admin::commit_offsets(&client, &args.group, None, &targets).await?;
+        let positions = targets.iter().map(|(place, target)| (place.clone(), target.to)).collect();
+        admin::commit_offsets(&client, &args.group, None, &positions).await?;
     }
-    let moved: Vec<Moved> = targets
-        .into_iter()
-        .map(|(place, to)| Moved { from: committed.get(&place).copied(), topic: place.0, partition: place.1, to })
-        .collect();
-    shared.open().rows(&["TOPIC", "PARTITION", "FROM", "TO"], &moved, |moved| {
+    let moved = |(place, Target { to, beyond }): (Place, Target)| Moved {
+        from: committed.get(&place).copied(),
+        topic: place.0,
+        partition: place.1,
+        to,
+        beyond,
+    };
+    let moved: Vec<Moved> = targets.into_iter().map(moved).collect();
+    let to = if args.dry_run { "WOULD MOVE TO" } else { "TO" };
+    shared.open().rows(&["TOPIC", "PARTITION", "FROM", to, ""], &moved, |moved| {
         let from = moved.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
-        vec![moved.topic.clone(), moved.partition.to_string(), from, moved.to.to_string()]
+        vec![moved.topic.clone(), moved.partition.to_string(), from, moved.to.to_string(), moved.note()]
     })
 }
 
@@ -261,16 +310,17 @@ async fn targets(
     args: &ResetArgs,
     places: &[Place],
     committed: &BTreeMap<Place, i64>,
-) -> Result<BTreeMap<Place, i64>, Failure> {
+) -> Result<BTreeMap<Place, Target>, Failure> {
+    let exactly = |offsets: BTreeMap<Place, i64>| offsets.into_iter().map(|(place, to)| (place, to.into())).collect();
     if args.to_latest {
-        return Ok(offsets_at(client, places, Start::Latest).await?);
+        return Ok(exactly(offsets_at(client, places, Start::Latest).await?));
     }
     if let Some(ms) = args.to_timestamp {
-        return Ok(offsets_at(client, places, Start::Timestamp(ms)).await?);
+        return Ok(exactly(offsets_at(client, places, Start::Timestamp(ms)).await?));
     }
     let starts = offsets_at(client, places, Start::Earliest).await?;
     if args.to_earliest {
-        return Ok(starts);
+        return Ok(exactly(starts));
     }
     let ends = offsets_at(client, places, Start::Latest).await?;
     let mut targets = BTreeMap::new();
@@ -278,7 +328,23 @@ async fn targets(
         let end = ends.get(place).copied().unwrap_or(start);
         let current = committed.get(place).copied().unwrap_or(start);
         let wanted = args.to_offset.unwrap_or_else(|| current.saturating_add(args.shift_by.unwrap_or(0)));
-        targets.insert(place.clone(), wanted.clamp(start, end.max(start)));
+        targets.insert(place.clone(), Target::within(start, end, wanted));
     }
     Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_that_does_not_exist_becomes_the_nearest_and_is_told() {
+        for (wanted, to, note) in
+            [(3, 3, ""), (2, 2, ""), (9, 9, ""), (1, 2, "1 is before the start"), (100, 9, "100 is after the end")]
+        {
+            let Target { to: found, beyond } = Target::within(2, 9, wanted);
+            let moved = Moved { topic: "t".to_owned(), partition: 0, from: None, to: found, beyond };
+            assert_eq!((found, moved.note().as_str()), (to, note));
+        }
+    }
 }

@@ -25,7 +25,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use exit::Failure;
 use output::{Output, OutputFormat};
 
-use crate::client::Client;
+use crate::client::{Client, DEFAULT_BOOTSTRAP};
 use crate::log::Compression;
 
 /// A Kafka-compatible broker and its tools.
@@ -75,7 +75,7 @@ struct Shared {
         long,
         global = true,
         value_name = "HOST:PORT[,…]",
-        default_value = "localhost:9092",
+        default_value = DEFAULT_BOOTSTRAP,
         env = "CHRONIK_BOOTSTRAP",
         hide_env = true
     )]

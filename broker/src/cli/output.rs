@@ -16,6 +16,42 @@ pub(super) enum OutputFormat {
     Json,
 }
 
+/// What a command has done to something: a line for people, an object for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Done {
+    /// `created`, `changed`, `deleted`, `unchanged`.
+    pub(super) outcome: &'static str,
+    /// Of what kind.
+    pub(super) kind: &'static str,
+    /// Which.
+    pub(super) name: String,
+    /// More about it, for people.
+    #[serde(skip)]
+    pub(super) detail: String,
+}
+
+impl Done {
+    pub(super) fn new(outcome: &'static str, kind: &'static str, name: impl Into<String>) -> Self {
+        Self { outcome, kind, name: name.into(), detail: String::new() }
+    }
+
+    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    fn line(&self) -> String {
+        let Self { outcome, kind, name, detail } = self;
+        let colon = if detail.is_empty() { "" } else { ": " };
+        format!("{outcome} {kind} {name}{colon}{detail}\n")
+    }
+}
+
+/// `1 record`, `2 records`.
+pub(super) fn counted(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Standard output, buffered, in a format.
 pub(super) struct Output {
     format: OutputFormat,
@@ -58,6 +94,17 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
+    /// Tells what was done.
+    pub(super) fn done(mut self, done: &[Done]) -> Result<(), Failure> {
+        if self.is_json() {
+            return self.json(&done);
+        }
+        for done in done {
+            self.out.write_all(done.line().as_bytes())?;
+        }
+        Ok(self.out.flush()?)
+    }
+
     fn json<T: Serialize>(mut self, document: &T) -> Result<(), Failure> {
         serde_json::to_writer_pretty(&mut self.out, document)?;
         self.out.write_all(b"\n")?;
@@ -89,6 +136,17 @@ pub(super) fn list(numbers: &[i32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_done_is_a_line() {
+        let done = Done::new("deleted", "topic", "t");
+        assert_eq!(done.line(), "deleted topic t\n");
+        assert_eq!(
+            Done::new("created", "topic", "t").detail(counted(1, "partition")).line(),
+            "created topic t: 1 partition\n"
+        );
+        assert_eq!(serde_json::to_string(&done).unwrap(), r#"{"outcome":"deleted","kind":"topic","name":"t"}"#);
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_without_trailing_blanks() {

@@ -6,8 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::output::counted;
 use super::progress::Progress;
 use super::{Codec, Failure, Shared};
 use crate::client::producer::{Producer, ProducerOptions, RequiredAcks};
@@ -61,14 +63,31 @@ pub(super) async fn run(args: ProduceArgs, shared: &Shared) -> Result<(), Failur
         ProducerOptions { acks: args.acks.into(), compression: args.compression.into(), ..ProducerOptions::default() };
     let producer = Producer::open(client, &args.topic, options, Arc::new(|_| ())).await?;
     let mut lines = read_lines();
-    let mut progress = if std::io::stdin().is_terminal() { Progress::hidden() } else { Progress::new(None) };
+    let typed = std::io::stdin().is_terminal();
+    if typed && std::io::stderr().is_terminal() {
+        eprintln!("each line becomes a record of {}; Ctrl-D ends", args.topic);
+    }
+    let mut progress = if typed { Progress::hidden() } else { Progress::new(None) };
     while let Some(chunk) = lines.recv().await {
         for line in chunk? {
             producer.send(record(line, args.key_separator.as_deref())).await?;
             progress.tick();
         }
     }
-    Ok(producer.close().await?)
+    producer.close().await?;
+    let produced = Produced { topic: args.topic, records: progress.done() };
+    // A progress line is cleared before anything else is printed.
+    drop(progress);
+    shared
+        .open()
+        .document(&produced, |it| format!("produced {} to topic {}\n", counted(it.records, "record"), it.topic))
+}
+
+/// What was done.
+#[derive(Serialize)]
+struct Produced {
+    topic: String,
+    records: u64,
 }
 
 /// Reads standard input on a thread of its own: such reads can't be waited for otherwise.

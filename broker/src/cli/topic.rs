@@ -6,11 +6,12 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::output::{list, table};
+use super::output::{Done, counted, list, table};
 use super::{Failure, Shared};
 use crate::client::admin::{self, TopicSpec};
 use crate::client::consumer::{Start, offsets_at};
 use crate::client::{Client, TopicMetadata};
+use crate::kafka::wire::ErrorCode;
 
 /// Kafka's number of a setting that was made for the topic itself.
 const SOURCE_TOPIC: i8 = 1;
@@ -83,7 +84,7 @@ pub(super) struct DeleteArgs {
 pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("not NAME=VALUE".to_owned()),
+        _ => Err("must be NAME=VALUE".to_owned()),
     }
 }
 
@@ -135,18 +136,32 @@ async fn create(args: CreateArgs, shared: &Shared) -> Result<(), Failure> {
         replication_factor: args.replication_factor,
         configs: args.config,
     };
-    match admin::create_topic(&client, &spec).await {
-        Err(why) if args.if_not_exists && why.is(crate::kafka::wire::ErrorCode::TopicAlreadyExists) => Ok(()),
-        outcome => Ok(outcome?),
-    }
+    let done = match admin::create_topic(&client, &spec).await {
+        Err(why) if args.if_not_exists && why.is(ErrorCode::TopicAlreadyExists) => {
+            Done::new("unchanged", "topic", spec.name).detail("it exists already")
+        }
+        outcome => {
+            let partitions = u64::try_from(outcome?).unwrap_or(0);
+            Done::new("created", "topic", spec.name).detail(counted(partitions, "partition"))
+        }
+    };
+    shared.open().done(&[done])
 }
 
 async fn delete(args: DeleteArgs, shared: &Shared) -> Result<(), Failure> {
     let client = shared.connect().await?;
-    for name in &args.names {
-        admin::delete_topic(&client, name).await?;
+    let mut deleted = Vec::new();
+    let mut outcome = Ok(());
+    for name in args.names {
+        outcome = admin::delete_topic(&client, &name).await;
+        if outcome.is_err() {
+            break;
+        }
+        deleted.push(Done::new("deleted", "topic", name));
     }
-    Ok(())
+    // Those before one that failed are gone.
+    shared.open().done(&deleted)?;
+    Ok(outcome?)
 }
 
 #[derive(Serialize)]
@@ -178,10 +193,31 @@ async fn config(args: ConfigArgs, shared: &Shared) -> Result<(), Failure> {
             ]
         });
     }
+    check_names(&client, &args.name, &args.unset).await?;
     let mut changes: Vec<(String, Option<String>)> =
         args.set.into_iter().map(|(name, value)| (name, Some(value))).collect();
     changes.extend(args.unset.into_iter().map(|name| (name, None)));
-    Ok(admin::alter_topic_configs(&client, &args.name, &changes).await?)
+    admin::alter_topic_configs(&client, &args.name, &changes).await?;
+    let shown = changes.iter().map(|(name, value)| match value {
+        Some(value) => format!("{name}={value}"),
+        None => format!("{name} back to its default"),
+    });
+    let detail = shown.collect::<Vec<_>>().join(", ");
+    shared.open().done(&[Done::new("changed", "topic", args.name).detail(detail)])
+}
+
+/// The broker takes any name back to its default, also one that is no setting.
+async fn check_names(client: &Arc<Client>, topic: &str, names: &[String]) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let settings = settings(client, topic).await?;
+    match names.iter().find(|name| settings.iter().all(|setting| setting.name != **name)) {
+        Some(name) => {
+            Err(Failure::Failed(format!("topics have no setting {name} (see: chronik topic config {topic})")))
+        }
+        None => Ok(()),
+    }
 }
 
 #[derive(Serialize)]

@@ -20,7 +20,7 @@ use kafka_wire::{
 use kafka_wire_core::StrBytes;
 
 use super::assignor::Assignment;
-use super::{Client, ClientError, check};
+use super::{Client, ClientError, check, check_group, check_topic};
 use crate::kafka::wire::ErrorCode;
 use crate::message;
 
@@ -44,8 +44,8 @@ pub struct TopicSpec {
     pub configs: Vec<(String, String)>,
 }
 
-/// Creates a topic.
-pub async fn create_topic(client: &Arc<Client>, spec: &TopicSpec) -> Result<(), ClientError> {
+/// Creates a topic; returns how many partitions it has.
+pub async fn create_topic(client: &Arc<Client>, spec: &TopicSpec) -> Result<i32, ClientError> {
     let config = |(name, value): &(String, String)| {
         message!(CreatableTopicConfig {
             name: StrBytes::from(name.as_str()),
@@ -62,7 +62,8 @@ pub async fn create_topic(client: &Arc<Client>, spec: &TopicSpec) -> Result<(), 
     let response = client.controller().await?.send(&request).await?;
     let attempt = || format!("create topic {}", spec.name);
     let answer = only(response.topics, attempt)?;
-    check(attempt, answer.error_code, answer.error_message.as_deref())
+    check(attempt, answer.error_code, answer.error_message.as_deref())?;
+    Ok(answer.num_partitions)
 }
 
 /// Deletes a topic with all it holds.
@@ -72,7 +73,7 @@ pub async fn delete_topic(client: &Arc<Client>, name: &str) -> Result<(), Client
     let response = client.controller().await?.send(&request).await?;
     let attempt = || format!("delete topic {name}");
     let answer = only(response.responses, attempt)?;
-    check(attempt, answer.error_code, answer.error_message.as_deref())
+    check_topic(name, attempt, answer.error_code, answer.error_message.as_deref())
 }
 
 /// A topic's effective settings.
@@ -89,7 +90,7 @@ pub async fn topic_configs(
     let response = client.any().await?.send(&request).await?;
     let attempt = || format!("settings of topic {topic}");
     let answer = only(response.results, attempt)?;
-    check(attempt, answer.error_code, answer.error_message.as_deref())?;
+    check_topic(topic, attempt, answer.error_code, answer.error_message.as_deref())?;
     Ok(answer.configs)
 }
 
@@ -115,7 +116,7 @@ pub async fn alter_topic_configs(
     let response = client.controller().await?.send(&request).await?;
     let attempt = || format!("change settings of topic {topic}");
     let answer = only(response.responses, attempt)?;
-    check(attempt, answer.error_code, answer.error_message.as_deref())
+    check_topic(topic, attempt, answer.error_code, answer.error_message.as_deref())
 }
 
 /// The cluster's id, controller and nodes.
@@ -144,7 +145,7 @@ pub async fn describe_group(client: &Arc<Client>, group: &str) -> Result<Describ
     let response = client.coordinator(group).await?.send(&request).await?;
     let attempt = || format!("describe group {group}");
     let answer = only(response.groups, attempt)?;
-    check(attempt, answer.error_code, answer.error_message.as_deref())?;
+    check_group(group, attempt, answer.error_code, answer.error_message.as_deref())?;
     Ok(answer)
 }
 
@@ -154,7 +155,7 @@ pub async fn delete_group(client: &Arc<Client>, group: &str) -> Result<(), Clien
     let response = client.coordinator(group).await?.send(&request).await?;
     let attempt = || format!("delete group {group}");
     let answer = only(response.results, attempt)?;
-    check(attempt, answer.error_code, None)
+    check_group(group, attempt, answer.error_code, None)
 }
 
 /// A group's positions: in these partitions, or in all that it has positions in.

@@ -9,7 +9,7 @@ use kafka_wire::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 use parking_lot::Mutex;
 
-use super::{ClientError, Connection, check};
+use super::{ClientError, Connection, check, check_topic};
 use crate::kafka::wire::ErrorCode;
 use crate::message;
 
@@ -112,7 +112,7 @@ impl Client {
                 why: "no such node in the cluster".to_owned(),
             })?
         };
-        self.connection(&address).await
+        self.connection(&address).await.map_err(|why| why.of_node(id))
     }
 
     /// Metadata of the named topics, or of all. Learns the brokers' addresses on the way.
@@ -153,10 +153,8 @@ impl Client {
 
     async fn ask_topic(&self, name: &str, create: bool) -> Result<TopicMetadata, ClientError> {
         let response = self.ask_metadata(Some(&[name]), create).await?;
-        let topic = response.topics.into_iter().next().ok_or_else(|| {
-            ClientError::refused(format!("topic {name}"), ErrorCode::UnknownTopicOrPartition.code(), None)
-        })?;
-        check(|| format!("topic {name}"), topic.error_code, None)?;
+        let topic = response.topics.into_iter().next().ok_or_else(|| ClientError::no_topic(name))?;
+        check_topic(name, || format!("topic {name}"), topic.error_code, None)?;
         Ok(topic_metadata(topic))
     }
 
@@ -178,7 +176,8 @@ impl Client {
                 ClientError::refused(format!("group {group}"), ErrorCode::CoordinatorNotAvailable.code(), None)
             })?;
             check(|| format!("group {group}"), found.error_code, found.error_message.as_deref())?;
-            self.connection(&format!("{}:{}", found.host, found.port)).await
+            let address = format!("{}:{}", found.host, found.port);
+            self.connection(&address).await.map_err(|why| why.of_node(found.node_id))
         })
         .await
     }

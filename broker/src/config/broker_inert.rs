@@ -1,9 +1,9 @@
 //! Settings that Apache Kafka 4.4's brokers have and that do nothing in Chronik. They are accepted, checked and shown.
 
-use super::definition::Kind::{Boolean, Class, Double, Int, List, Long, Password, Short, String};
 use super::definition::Update::{ClusterWide, PerBroker, ReadOnly};
 use super::definition::Valid::{Any, AtLeast, Between, NonEmpty, OneOf, OneOfIgnoringCase};
 use super::definition::{Definition, inert};
+use super::value::Kind::{Boolean, Class, Double, Int, List, Long, Password, Short, String};
 
 pub(super) const INERT: &[Definition] = &[
     inert("add.partitions.to.txn.retry.backoff.max.ms", Int, Some("100"), AtLeast(0), ReadOnly),
@@ -17,6 +17,7 @@ pub(super) const INERT: &[Definition] = &[
     inert("broker.heartbeat.interval.ms", Int, Some("2000"), Any, ReadOnly),
     inert("broker.session.timeout.ms", Int, Some("9000"), Any, ReadOnly),
     inert("client.quota.callback.class", Class, None, Any, ReadOnly),
+    inert("compression.lz4.level", Int, Some("9"), Between(1, 17), ClusterWide),
     inert("config.providers", List, Some(""), Any, ClusterWide),
     inert("connection.failed.authentication.delay.ms", Int, Some("100"), AtLeast(0), ReadOnly),
     inert("connections.max.reauth.ms", Long, Some("0"), Any, ReadOnly),

@@ -146,7 +146,7 @@ mod tests {
         }
         for (wrong, part) in [
             (&[("no.such", "1")][..], "Unknown topic config name: no.such"),
-            (&[("retention.ms", "soon")], "not a long"),
+            (&[("retention.ms", "soon")], "must be a whole number"),
             (&[("segment.bytes", "1")], "at least 1048576"),
             (&[("cleanup.policy", "delete,x")], "one of compact, delete"),
             (&[("cleanup.policy", "delete,")], "one of compact, delete"),

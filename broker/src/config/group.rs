@@ -1,10 +1,10 @@
 //! Settings of consumer groups and of client-metrics subscriptions, by Kafka's names. They are kept and shown; the
 //! protocols that read them (KIP-848, KIP-714 and later) are not served yet.
 
-use super::definition::Kind::{Boolean, Int, List, String};
 use super::definition::Update::ClusterWide;
 use super::definition::Valid::{Any, AtLeast, Between, OneOf, ShareOffsetReset};
 use super::definition::{Definition, inert};
+use super::value::Kind::{Boolean, Int, List, String};
 
 /// Every group setting, by name.
 pub const GROUP: &[Definition] = &[

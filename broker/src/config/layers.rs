@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::definition::Value;
+use super::value::Value;
 use super::{
     BrokerSettings, Config, Definition, Kind, TopicConfig, alternatives, broker_definition, broker_synonym,
     group_synonym, topic_definition,

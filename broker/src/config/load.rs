@@ -1,44 +1,13 @@
 //! Reads a node's configuration: defaults ← YAML file ← environment ← command line, each over the one before.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::given::{Given, Origin, canonical, read_environment, read_yaml, suggest};
 use super::node::listener;
-use super::{Config, HostPort, Layers, NODE_SETTINGS, broker_definition, broker_definitions};
+use super::{Config, HostPort, Layers, NODE_SETTINGS, broker_definition};
 use crate::ids::NodeId;
 use crate::wal::Durability;
-
-/// Where a setting was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// In this file.
-    File(PathBuf),
-    /// In this environment variable.
-    Environment(String),
-    /// On the command line.
-    CommandLine,
-}
-
-impl Origin {
-    fn layer(&self) -> u8 {
-        match self {
-            Self::File(_) => 0,
-            Self::Environment(_) => 1,
-            Self::CommandLine => 2,
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "in {}", path.display()),
-            Self::Environment(variable) => write!(f, "in {variable}"),
-            Self::CommandLine => f.write_str("on the command line"),
-        }
-    }
-}
 
 /// Why a configuration is refused. One line each, naming the setting.
 #[derive(Debug, thiserror::Error)]
@@ -86,14 +55,6 @@ pub enum ConfigError {
     Contradiction(String),
 }
 
-/// One value as it was given.
-#[derive(Debug, Clone)]
-struct Given {
-    name: String,
-    value: String,
-    origin: Origin,
-}
-
 /// Reads the configuration: `file` (YAML), the environment's variables (others than `CHRONIK_*` are passed over), and
 /// the command line's settings by name.
 pub fn load(
@@ -112,150 +73,57 @@ pub fn load(
     assemble(given)
 }
 
-/// The file: a map of settings; those with Kafka's names may also stand in a map `config`.
-fn read_yaml(path: &Path, text: &str, given: &mut Vec<Given>) -> Result<(), ConfigError> {
-    let wrong = |what: String| ConfigError::Shape { path: path.into(), what };
-    let document: serde_yaml::Value =
-        serde_yaml::from_str(text).map_err(|error| wrong(error.to_string().replace('\n', " ")))?;
-    let origin = Origin::File(path.into());
-    let top = match document {
-        serde_yaml::Value::Null => return Ok(()),
-        serde_yaml::Value::Mapping(map) => map,
-        _ => return Err(wrong("it has no names at its top".to_owned())),
+/// The value that counts for each setting, by the name that it is kept by. Under one name the later source counts;
+/// several names of one setting must agree, wherever they were given.
+fn choose(given: Vec<Given>) -> Result<BTreeMap<&'static str, Given>, ConfigError> {
+    let contradiction = |one: &Given, other: &Given| {
+        ConfigError::Contradiction(format!("{one} and {other} are one setting: leave one of them out"))
     };
-    let mut take = |name: &serde_yaml::Value, value: &serde_yaml::Value| -> Result<(), ConfigError> {
-        let name = scalar(name).ok_or_else(|| wrong("a name is not text".to_owned()))?;
-        let value = plain(value).ok_or_else(|| wrong(format!("the value of {name} is not a text, number or list")))?;
-        given.push(Given { name, value, origin: origin.clone() });
-        Ok(())
-    };
-    for (name, value) in &top {
-        match value {
-            serde_yaml::Value::Mapping(settings) if name.as_str() == Some("config") => {
-                for (name, value) in settings {
-                    take(name, value)?;
-                }
-            }
-            serde_yaml::Value::Null if name.as_str() == Some("config") => {}
-            _ => take(name, value)?,
-        }
-    }
-    Ok(())
-}
-
-fn scalar(value: &serde_yaml::Value) -> Option<String> {
-    match value {
-        serde_yaml::Value::Bool(flag) => Some(flag.to_string()),
-        serde_yaml::Value::Number(number) => Some(number.to_string()),
-        serde_yaml::Value::String(text) => Some(text.clone()),
-        _ => None,
-    }
-}
-
-/// A text, or a list of texts as Kafka writes it.
-fn plain(value: &serde_yaml::Value) -> Option<String> {
-    match value {
-        serde_yaml::Value::Sequence(items) => Some(items.iter().map(scalar).collect::<Option<Vec<_>>>()?.join(",")),
-        other => scalar(other),
-    }
-}
-
-/// Variables that begin with `CHRONIK_` and are not a node's settings: of the client commands and of the tests.
-const FOREIGN: &[&str] = &[
-    "CONFIG",
-    "LOG",
-    "LOG_FORMAT",
-    "BOOTSTRAP",
-    "OUTPUT",
-    "BIN",
-    "PEER",
-    "LAB",
-    "CASES",
-    "SEED",
-    "KILL_ROUNDS",
-    "SOAK_CLIENTS",
-    "SOAK_SECONDS",
-];
-
-/// Kubernetes sets such variables for every Service of a namespace, thus for one named `chronik` too.
-fn of_a_kubernetes_service(name: &str) -> bool {
-    name == "PORT" || name.ends_with("SERVICE_HOST") || name.contains("SERVICE_PORT") || name.contains("PORT_")
-}
-
-fn read_environment(
-    environment: impl IntoIterator<Item = (String, String)>,
-    given: &mut Vec<Given>,
-) -> Result<(), ConfigError> {
-    for (variable, value) in environment {
-        let Some(short) = variable.strip_prefix("CHRONIK_") else { continue };
-        if FOREIGN.contains(&short) || of_a_kubernetes_service(short) {
-            continue;
-        }
-        let underscored = short.to_ascii_lowercase();
-        let dotted = underscored.replace('_', ".");
-        let full = format!("chronik.{dotted}");
-        let known = [&underscored, &dotted, &full].into_iter().find(|name| canonical(name).is_some());
-        let origin = Origin::Environment(variable.clone());
-        match known {
-            Some(name) => given.push(Given { name: name.clone(), value, origin }),
-            None => return Err(ConfigError::Unknown { suggestion: suggest(&dotted), name: variable, origin }),
-        }
-    }
-    Ok(())
-}
-
-/// The name that a setting is kept by: Kafka's names for the node's own settings become Chronik's.
-fn canonical(name: &str) -> Option<&'static str> {
-    NODE_SETTINGS
-        .iter()
-        .find(|setting| setting.name == name || setting.synonyms.contains(&name))
-        .map(|setting| setting.name)
-        .or_else(|| broker_definition(name).map(|definition| definition.name))
-}
-
-/// The known name nearest to a wrong one, when it is near.
-fn suggest(wrong: &str) -> Option<&'static str> {
-    let node = NODE_SETTINGS.iter().map(|setting| setting.name);
-    let broker = broker_definitions().iter().filter(|it| it.has_effect()).map(|it| it.name);
-    node.chain(broker)
-        .map(|name| (edit_distance(&name.replace('_', "."), &wrong.replace('_', ".")), name))
-        .min()
-        .filter(|(distance, name)| *distance <= 3.min(name.len() / 3))
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein's, on bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let cost = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
-}
-
-/// Lays the values over each other and reads them.
-fn assemble(given: Vec<Given>) -> Result<Config, ConfigError> {
-    let mut chosen: BTreeMap<&'static str, Given> = BTreeMap::new();
+    let mut by_name: BTreeMap<(&'static str, String), Given> = BTreeMap::new();
     for next in given {
-        let Some(name) = canonical(&next.name) else {
+        let Some(setting) = canonical(&next.name) else {
             return Err(ConfigError::Unknown { suggestion: suggest(&next.name), name: next.name, origin: next.origin });
         };
-        if let Some(previous) = chosen.get(name)
+        let place = (setting, next.name.clone());
+        if let Some(previous) = by_name.get(&place)
             && previous.origin.layer() == next.origin.layer()
-            && previous.value != next.value
-            && matches!(next.origin, Origin::File(_) | Origin::Environment(_))
+            && next.origin != Origin::CommandLine
+            && !agree(setting, previous, &next)
         {
-            return Err(ConfigError::Contradiction(format!(
-                "{}={} ({}) and {}={} ({})",
-                previous.name, previous.value, previous.origin, next.name, next.value, next.origin
-            )));
+            return Err(contradiction(previous, &next));
         }
-        chosen.insert(name, next);
+        by_name.insert(place, next);
     }
+    let mut chosen: BTreeMap<&'static str, Given> = BTreeMap::new();
+    for ((setting, _), next) in by_name {
+        if let Some(previous) = chosen.get(setting)
+            && !agree(setting, previous, &next)
+        {
+            return Err(contradiction(previous, &next));
+        }
+        chosen.insert(setting, next);
+    }
+    Ok(chosen)
+}
+
+/// Whether two values of a setting say the same, each in the words of its name.
+fn agree(setting: &str, one: &Given, other: &Given) -> bool {
+    let (one, other) = (one.value.trim(), other.value.trim());
+    let same_address = || match (address(one), address(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        // What is no address is refused as such.
+        _ => false,
+    };
+    match setting {
+        "kafka_addr" | "advertised_addr" => one == other || same_address(),
+        "data_dir" => Path::new(one) == Path::new(other),
+        _ => one == other,
+    }
+}
+
+/// Reads the values that were chosen.
+fn assemble(given: Vec<Given>) -> Result<Config, ConfigError> {
+    let chosen = choose(given)?;
     let config = Config {
         kafka_addr: node_setting(&chosen, "kafka_addr", address)?,
         advertised_addr: optional_setting(&chosen, "advertised_addr", advertised)?,
@@ -271,9 +139,12 @@ fn assemble(given: Vec<Given>) -> Result<Config, ConfigError> {
 }
 
 fn invalid(given: &Given, reason: String) -> ConfigError {
-    let secret = broker_definition(&given.name).is_some_and(super::Definition::sensitive);
-    let value = if secret { "[hidden]".to_owned() } else { given.value.clone() };
-    ConfigError::Invalid { name: given.name.clone(), value, origin: given.origin.clone(), reason }
+    ConfigError::Invalid {
+        name: given.name.clone(),
+        value: given.shown().to_owned(),
+        origin: given.origin.clone(),
+        reason,
+    }
 }
 
 fn node_setting<T>(
@@ -449,6 +320,38 @@ mod tests {
         }
         let missing = load(Some(Path::new("/no/such/file")), [], []).expect_err("missing").to_string();
         assert!(missing.contains("/no/such/file"), "{missing}");
+    }
+
+    /// Two names of one setting: the later source does not silently win over the other name.
+    #[test]
+    fn two_names_of_one_setting_must_agree_wherever_they_were_given() {
+        let flag = |name: &str, value: &str| pairs(&[(name, value)]);
+        for (yaml, environment, name, value, other) in [
+            ("", &[("CHRONIK_LOG_DIRS", "/a")][..], "data_dir", "/b", "log.dirs=/a (in CHRONIK_LOG_DIRS)"),
+            ("log.dirs: /a", &[], "data_dir", "/b", "log.dirs=/a (in "),
+            ("listeners: PLAINTEXT://:9092", &[], "kafka_addr", "127.0.0.1:9092", "listeners=PLAINTEXT://:9092"),
+            ("advertised_addr: a:1", &[], "advertised.listeners", "PLAINTEXT://b:1", "advertised_addr=a:1"),
+            ("config: {node.id: 1}", &[], "node_id", "2", "node.id=1"),
+        ] {
+            let error = loaded(yaml, environment, &[(name, value)]).expect_err(name).to_string();
+            let own = format!("{name}={value} (on the command line)");
+            assert!(error.starts_with("contradictory settings: "), "{error}");
+            assert!(error.contains(&own) && error.contains(other), "{error:?} names both");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        let both = [flag("data_dir", "/a"), flag("log.dirs", "/b")].concat();
+        assert!(load(None, [], both).is_err(), "on the command line, too");
+    }
+
+    #[test]
+    fn names_that_agree_and_one_name_given_again_are_no_contradiction() {
+        let yaml = "listeners: PLAINTEXT://:9092\nlog.dirs: /a/\nnum.partitions: 1";
+        let environment = [("CHRONIK_KAFKA_ADDR", "0.0.0.0:9092"), ("CHRONIK_NUM_PARTITIONS", "2")];
+        let config = loaded(yaml, &environment, &[("data_dir", "/a"), ("num.partitions", "3")]).expect("they agree");
+        assert_eq!(config.kafka_addr.to_string(), "0.0.0.0:9092");
+        assert_eq!(config.broker["num.partitions"], "3");
+        let overridden = loaded("log.dirs: /a", &[("CHRONIK_LOG_DIRS", "/b")], &[("data_dir", "/b")]);
+        assert_eq!(overridden.expect("the file's is overridden").data_dir, Path::new("/b"));
     }
 
     proptest::proptest! {

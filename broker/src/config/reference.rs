@@ -12,7 +12,8 @@ const HEAD: &str = "# Settings\n\n\
     A setting is given in the YAML file (`chronik start --config FILE`), over that in the environment, over that on the \
     command line (`--set name=value`). Kafka's settings may stand in the file's map `config`. A variable's name is \
     `CHRONIK_` and the setting's name in capitals, with `_` for `.`: `CHRONIK_LOG_RETENTION_MS`. An unknown or \
-    contradictory setting is an error that names it, with exit code 2.\n\n\
+    contradictory setting is an error that names it, with exit code 2: so are two names of one setting (`data_dir` and \
+    `log.dirs`) with different values, wherever they were given.\n\n\
     ```yaml\n\
     kafka_addr: 0.0.0.0:9092\n\
     data_dir: /var/lib/chronik\n\

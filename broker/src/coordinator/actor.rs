@@ -12,10 +12,12 @@ use uuid::Uuid;
 
 use super::batch::{self, ReadBatchError};
 use super::group::{Now, respond};
+use super::loads::Load;
 use super::options::GroupOptions;
 use super::shard::{Request, Shard};
 use super::write::{AfterWrite, Write, WriteFailure};
 use crate::ids::{LeaderEpoch, Offset};
+use crate::io::blocking;
 use crate::io::clock::Clock;
 use crate::kafka::wire::ErrorCode;
 use crate::log::{AppendError, Origin};
@@ -82,18 +84,18 @@ pub(super) struct Actor {
 
 impl Actor {
     /// The handle, and the task to spawn.
-    pub(super) fn start(self) -> (ShardHandle, impl Future<Output = ()> + Send) {
+    pub(super) fn start(self, load: Load) -> (ShardHandle, impl Future<Output = ()> + Send) {
         let (sender, requests) = mpsc::channel(QUEUED_REQUESTS);
         let handle = ShardHandle { requests: sender, loaded: Arc::default() };
         let loaded = handle.loaded.clone();
-        (handle, self.run(requests, loaded))
+        (handle, self.run(requests, loaded, load))
     }
 
     fn now(&self) -> Now {
         Now { monotonic: self.clock.monotonic(), wall_ms: self.clock.wall_ms() }
     }
 
-    async fn run(self, mut requests: mpsc::Receiver<Request>, loaded: Arc<AtomicBool>) {
+    async fn run(self, mut requests: mpsc::Receiver<Request>, loaded: Arc<AtomicBool>, load: Load) {
         let partition = self.partition.index();
         // Dropping the handle, as at resignation, ends the load too.
         let shard = tokio::select! {
@@ -102,7 +104,8 @@ impl Actor {
             shard = self.load() => shard,
         };
         match shard {
-            Ok(shard) => {
+            Ok((shard, records)) => {
+                load.done(records);
                 loaded.store(true, Ordering::Release);
                 self.serve(shard, requests).await;
             }
@@ -111,9 +114,8 @@ impl Actor {
         }
     }
 
-    /// Replays the log up to where it ended at the election.
-    async fn load(&self) -> Result<Shard, LoadError> {
-        let started = self.clock.monotonic();
+    /// Replays the log up to where it ended at the election; also counts the records.
+    async fn load(&self) -> Result<(Shard, u64), LoadError> {
         let end = self.partition.offsets().log_end;
         self.committed_up_to(end).await?;
         let mut shard = Shard::new(self.options.clone(), Box::new(self.new_id));
@@ -121,8 +123,7 @@ impl Actor {
         let mut count = 0u64;
         while at < end.get() {
             let partition = self.partition.clone();
-            let read = tokio::task::spawn_blocking(move || partition.read(at, LOAD_BYTES, true, false));
-            let batches = read.await.expect("reading a log does not panic");
+            let batches = blocking(move || partition.read(at, LOAD_BYTES, true, false)).await;
             let batches = batches.map_err(|source| LoadError::Partition { offset: at, source })?;
             let mut next = None;
             let limit = self.partition.log().config().max_message_bytes;
@@ -139,9 +140,8 @@ impl Actor {
         }
         let image = self.metadata.image();
         shard.loaded(self.now(), |topic| image.topic_by_id(topic).is_some());
-        let millis = self.clock.monotonic().saturating_sub(started).as_millis();
-        tracing::info!(partition = %self.partition.index(), records = count, millis, "loaded groups");
-        Ok(shard)
+        tracing::debug!(partition = %self.partition.index(), records = count, "loaded the groups of a partition");
+        Ok((shard, count))
     }
 
     /// Waits until the high watermark has reached what a former leader left.

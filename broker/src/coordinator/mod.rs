@@ -5,6 +5,7 @@
 mod actor;
 mod batch;
 pub(crate) mod group;
+mod loads;
 pub mod metrics;
 pub(crate) mod offsets;
 mod offsets_topic;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 use self::actor::{Actor, ShardHandle};
 use self::group::Reply;
+use self::loads::Loads;
 use self::metrics::{GroupMetrics, PartitionLag};
 pub use self::options::{GroupOptions, OFFSETS_TOPIC};
 use self::shard::{ListedGroup, Request};
@@ -51,6 +53,7 @@ pub struct GroupCoordinator {
     releasing: CancellationToken,
     stopping: CancellationToken,
     shards: RwLock<HashMap<PartitionIndex, ShardHandle>>,
+    loads: Arc<Loads>,
 }
 
 impl GroupCoordinator {
@@ -63,6 +66,7 @@ impl GroupCoordinator {
     ) -> Arc<Self> {
         let coordinator = Arc::new(Self {
             options: Arc::new(options),
+            loads: Loads::new(Arc::clone(&clock)),
             clock,
             metadata,
             partitions,
@@ -75,6 +79,8 @@ impl GroupCoordinator {
         });
         let follower = Arc::clone(&coordinator);
         coordinator.tasks.spawn(async move { follower.follow_topics().await });
+        // The partitions that are led already load together.
+        let _together = coordinator.loads.begin();
         coordinator.partitions.listen(OFFSETS_TOPIC, Arc::clone(&coordinator) as Arc<dyn LeadershipListener>);
         coordinator
     }
@@ -226,7 +232,7 @@ impl LeadershipListener for GroupCoordinator {
             metadata: Arc::clone(&self.metadata),
             new_id: self.new_id,
         };
-        let (handle, task) = actor.start();
+        let (handle, task) = actor.start(self.loads.begin());
         self.tasks.spawn_on(task, &self.runtime);
         // A former leadership's task ends with the handle that this one replaces.
         self.shards.write().insert(partition.index(), handle);

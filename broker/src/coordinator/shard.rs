@@ -1,73 +1,27 @@
 //! The groups of one partition of `__consumer_offsets`: requests, timers and outcomes of writes go in; answers and
 //! writes come out. No I/O; the actor drives it.
 
+mod requests;
+mod written;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
+pub(crate) use self::requests::{CommitRequest, FetchRequest, FetchedOffsets, ListedGroup, Request};
 use super::group::{
-    Context, Group, GroupDescription, GroupState, HeartbeatRequest, JoinAnswer, JoinRequest, LeaveAnswer, LeaveRequest,
-    Now, Reply, SyncAnswer, SyncRequest, respond,
+    Context, Group, GroupState, JoinAnswer, JoinRequest, LeaveAnswer, LeaveRequest, Now, Reply, SyncAnswer,
+    SyncRequest, respond,
 };
 use super::metrics::ShardMetrics;
 use super::offsets::{OffsetKey, Offsets};
 use super::options::GroupOptions;
 use super::records::{CommittedOffset, StateRecord};
 use super::timers::{Timer, Timers};
-use super::write::{AfterWrite, DeleteAnswer, Write, WriteFailure, delete_offsets, forget_offsets, in_parts};
+use super::write::{AfterWrite, DeleteAnswer, Write, delete_offsets, forget_offsets, in_parts};
 use crate::kafka::wire::ErrorCode;
-
-/// An OffsetCommit request of one group; its partitions exist and their metadata is not too large.
-#[derive(Debug)]
-pub(crate) struct CommitRequest {
-    pub group: Arc<str>,
-    pub generation: i32,
-    pub member_id: Arc<str>,
-    pub instance_id: Option<Arc<str>>,
-    pub offsets: Vec<(OffsetKey, CommittedOffset)>,
-    /// What a version answers to a generation of a group that does not exist.
-    pub unknown_group_error: ErrorCode,
-}
-
-/// What OffsetFetch asks of one group.
-#[derive(Debug)]
-pub(crate) enum FetchRequest {
-    /// All committed offsets.
-    All { group: Arc<str> },
-    /// Those of these keys.
-    Some { group: Arc<str>, keys: Vec<OffsetKey> },
-}
-
-/// Each key asked for, with its offset if one is committed.
-pub(crate) type FetchedOffsets = Vec<(OffsetKey, Option<CommittedOffset>)>;
-
-/// A group as ListGroups shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ListedGroup {
-    pub group: Arc<str>,
-    pub protocol_type: Arc<str>,
-    pub state: &'static str,
-}
-
-/// A request with where its answer goes.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Join(JoinRequest, Reply<JoinAnswer>),
-    Sync(SyncRequest, Reply<SyncAnswer>),
-    Heartbeat(HeartbeatRequest, Reply<ErrorCode>),
-    Leave(LeaveRequest, Reply<LeaveAnswer>),
-    Commit(CommitRequest, Reply<Result<(), ErrorCode>>),
-    FetchOffsets(FetchRequest, Reply<FetchedOffsets>),
-    DeleteOffsets(Arc<str>, Vec<OffsetKey>, Reply<Result<Vec<ErrorCode>, ErrorCode>>),
-    Describe(Arc<str>, Reply<Option<GroupDescription>>),
-    List(Reply<Vec<ListedGroup>>),
-    DeleteGroup(Arc<str>, Reply<ErrorCode>),
-    /// Topics that do not exist any more: their offsets go. Nobody waits.
-    TopicsDeleted(Arc<[Arc<str>]>),
-    Metrics(Reply<ShardMetrics>),
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -99,6 +53,7 @@ macro_rules! context {
         }
     };
 }
+use context;
 
 impl Shard {
     /// A partition without groups.
@@ -199,79 +154,6 @@ impl Shard {
     /// Takes what is to be written, in order.
     pub(crate) fn take_writes(&mut self) -> Vec<Write> {
         std::mem::take(&mut self.writes)
-    }
-
-    /// A write is durable and replicated, or has failed. Called in the order of the writes.
-    pub(crate) fn written(&mut self, after: AfterWrite, outcome: Result<(), WriteFailure>, now: Now) {
-        let mut cx = context!(self, now);
-        match after {
-            AfterWrite::Nothing { what } => {
-                if let Err(failure) = outcome {
-                    tracing::warn!("could not persist {what}: {failure}");
-                }
-            }
-            AfterWrite::Assigned { group, generation, assignments } => {
-                if let Some(entry) = self.groups.get_mut(&group) {
-                    entry.group.assigned(&mut cx, generation, assignments, outcome);
-                }
-            }
-            AfterWrite::StaticReplaced(replacement) => {
-                if let Some(entry) = self.groups.get_mut(&replacement.group) {
-                    entry.group.static_replaced(&mut cx, replacement, outcome);
-                }
-            }
-            AfterWrite::Left { answer, reply } => {
-                let refused = |failure: WriteFailure| LeaveAnswer::refused(failure.group_error());
-                respond(reply, outcome.map_or_else(refused, |()| answer));
-            }
-            AfterWrite::Committed { group, offsets, reply } => {
-                let entry = self.groups.get_mut(&group).expect("a group stays while a commit of it is being written");
-                if outcome.is_ok() {
-                    self.commits += offsets.len() as u64;
-                }
-                for (key, value) in offsets {
-                    entry.offsets.end_commit(&key, outcome.is_ok().then_some(value));
-                }
-                respond(reply, outcome.map_err(WriteFailure::offset_error));
-                self.forget_if_unused(&group);
-            }
-            AfterWrite::OffsetsDeleted { group, keys, answer } => {
-                if outcome.is_ok()
-                    && let Some(entry) = self.groups.get_mut(&group)
-                {
-                    for key in &keys {
-                        entry.offsets.remove(key);
-                    }
-                }
-                match (answer, outcome) {
-                    (Some(DeleteAnswer { outcomes, reply }), outcome) => {
-                        respond(reply, outcome.map(|()| outcomes).map_err(WriteFailure::offset_error));
-                    }
-                    (None, Err(failure)) => tracing::warn!("could not delete offsets of group {group}: {failure}"),
-                    (None, Ok(())) => {}
-                }
-                self.forget_if_unused(&group);
-            }
-            AfterWrite::GroupDeleted { group, keys, reply } => {
-                let entry = self.groups.get_mut(&group).expect("a group stays until its deletion is written");
-                if outcome.is_ok() {
-                    for key in &keys {
-                        entry.offsets.remove(key);
-                    }
-                }
-                // Offsets that are left are in the log: an earlier part of the deletion could not be written.
-                let outcome =
-                    if entry.offsets.is_empty() { outcome } else { outcome.and(Err(WriteFailure::Unavailable)) };
-                if outcome.is_ok() {
-                    self.groups.remove(&group);
-                } else {
-                    entry.group.abandon_delete(&mut cx);
-                }
-                if let Some(reply) = reply {
-                    respond(reply, outcome.map_or_else(WriteFailure::group_error, |()| ErrorCode::None));
-                }
-            }
-        }
     }
 
     fn entry(&mut self, group: &Arc<str>, now: Now) -> &mut Entry {

@@ -1,14 +1,14 @@
 //! The HTTP side: is it alive, is it ready, what does it count; and the log level.
 
+mod connections;
 pub mod metrics;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,13 +16,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::LogLevel;
+use connections::HttpLimits;
 use metrics::NodeMetrics;
 
 /// What prometheus-client writes: OpenMetrics, which Prometheus and its kin read.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A client that does not finish its request, or does not take its page, is left behind after this.
-const STOP_GRACE: Duration = Duration::from_secs(1);
+/// The longest request body, bytes: a log filter is far shorter.
+const BODY_BYTES: usize = 16 << 10;
 
 /// Where a node is between its start and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,18 +68,9 @@ pub struct Pages {
     pub log_level: LogLevel,
 }
 
-/// Serves the pages until `stop`; those that are being sent then have `STOP_GRACE` to arrive.
-pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) -> std::io::Result<()> {
-    let service = router(pages).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let too_long = async {
-        stop.cancelled().await;
-        tokio::time::sleep(STOP_GRACE).await;
-    };
-    tokio::select! {
-        ended = serving.into_future() => ended,
-        () = too_long => Ok(()),
-    }
+/// Serves the pages until `stop`; those that are being sent then have a moment to arrive.
+pub async fn serve(listener: TcpListener, pages: Pages, stop: CancellationToken) {
+    connections::serve(listener, router(pages), HttpLimits::default(), stop).await;
 }
 
 fn router(pages: Pages) -> Router {
@@ -87,6 +79,7 @@ fn router(pages: Pages) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))
         .route("/log-level", get(log_level).put(set_log_level))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(pages)
 }
 

@@ -1,5 +1,8 @@
-//! The seam to the world: disk, clock and network, real or simulated.
+//! The seam to the world: disk, clock and network, real or simulated; and threads that may wait for them.
 
+mod blocking;
 pub mod clock;
 pub mod disk;
 pub mod net;
+
+pub use blocking::blocking;

@@ -2,7 +2,7 @@
 //!
 //! `AlterConfigs` replaces all of a resource's settings, `IncrementalAlterConfigs` changes some; both end here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::admin::{Admin, Deadline, Refusal};
 use super::topics::check_name;
@@ -231,16 +231,51 @@ pub fn initial_settings(image: &Image, min_insync_replicas: i32) -> Option<Comma
     Some(Command::SetConfigs { resource, changes })
 }
 
-/// The resources that a request names more than once.
-pub(super) fn named_twice<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> impl Fn(i8, &str) -> bool {
-    let mut counts: BTreeMap<(i8, String), usize> = BTreeMap::new();
-    for (kind, name) in resources {
-        *counts.entry((kind, name.to_owned())).or_default() += 1;
+/// What a request asks of one resource.
+pub(super) struct Asked<'a> {
+    /// The resource's type on the wire.
+    pub kind: i8,
+    /// Its name.
+    pub name: &'a str,
+    /// What is to become of its settings, or why that can't be.
+    pub alteration: Result<Alteration, Refusal>,
+}
+
+/// Alters each resource by itself, in their order. One that is named more than once is refused each time.
+pub(super) async fn alter_each(
+    admin: Admin<'_>,
+    asked: Vec<Asked<'_>>,
+    validate_only: bool,
+    deadline: Deadline,
+) -> Vec<Result<(), Refusal>> {
+    let mut counts: HashMap<(i8, &str), usize> = HashMap::new();
+    for Asked { kind, name, .. } in &asked {
+        *counts.entry((*kind, *name)).or_default() += 1;
     }
-    move |kind, name| counts.get(&(kind, name.to_owned())).is_some_and(|count| *count > 1)
+    let mut outcomes = Vec::with_capacity(asked.len());
+    for Asked { kind, name, alteration } in asked {
+        outcomes.push(match alteration {
+            _ if counts[&(kind, name)] > 1 => Err(twice()),
+            Ok(alteration) => alter_one(admin, kind, name, &alteration, validate_only, deadline).await,
+            Err(refusal) => Err(refusal),
+        });
+    }
+    outcomes
+}
+
+async fn alter_one(
+    admin: Admin<'_>,
+    kind: i8,
+    name: &str,
+    alteration: &Alteration,
+    validate_only: bool,
+    deadline: Deadline,
+) -> Result<(), Refusal> {
+    let resource = resource(admin, &admin.metadata.image(), kind, name)?;
+    alter(admin, &resource, alteration, validate_only, deadline).await
 }
 
 /// What a resource that is named twice is told.
-pub(super) fn twice() -> Refusal {
+fn twice() -> Refusal {
     Refusal::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")
 }

@@ -13,16 +13,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
 use super::api::{Api, api_versions};
+use super::deadlines::{Receiving, Unsent, Waiting, Waits};
 use super::end::End;
 use super::frames::{Announced, FrameError, Frames};
 use super::limits::Reservation;
 use super::output::Output;
-use super::service::{Answer, Answering, Call, Request, Service};
+use super::service::{Answer, Answering, Call, Deferred, Request, Service};
 use super::shared::Shared;
 use super::wire::{Body, RequestHeader, StrBytes};
 
@@ -66,18 +68,16 @@ struct Pipelined<P> {
     asked: Asked,
 }
 
+/// A request that becomes the last of the pipelined when it has taken effect.
+struct Entering<P> {
+    effect: Deferred<P>,
+    asked: Asked,
+}
+
 struct Serial {
     answer: Answering,
     cancellable: bool,
     asked: Asked,
-}
-
-/// Responses that the client does not take as fast as they come.
-struct Unsent {
-    since: Instant,
-    /// What there was to send then, and how much of that is left.
-    bytes: usize,
-    left: usize,
 }
 
 /// Memory for the next frame.
@@ -103,6 +103,7 @@ pub(super) struct Connection<S: Service, T> {
     pipelined: VecDeque<Pipelined<S::Pipelined>>,
     /// Bytes of the requests in `pipelined`.
     pipelined_bytes: usize,
+    entering: Option<Entering<S::Pipelined>>,
     serial: Option<Serial>,
     output: Output,
     /// The client sends no more.
@@ -142,6 +143,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             admission: Admission::None,
             pipelined: VecDeque::new(),
             pipelined_bytes: 0,
+            entering: None,
             serial: None,
             output: Output::default(),
             eof: false,
@@ -156,8 +158,9 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     /// though nobody waits for the answer.
     pub(super) async fn serve(mut self) -> (End, Option<Answering>) {
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let unfinished = self.serial.take().filter(|serial| !serial.cancellable).map(|serial| serial.answer);
-        (end, unfinished)
+        let serial = self.serial.take().filter(|serial| !serial.cancellable).map(|serial| serial.answer);
+        let entering = self.entering.take().map(|entering| -> Answering { Box::pin(entering.effect.flatten()) });
+        (end, serial.or(entering))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -173,7 +176,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             self.ending = Some(End::Shutdown);
         }
         loop {
-            if self.poll_answers(cx) | self.start_requests(cx) {
+            if self.poll_effect(cx) | self.poll_answers(cx) | self.start_requests(cx) {
                 continue;
             }
             if let Err(error) = self.poll_send(cx) {
@@ -189,6 +192,16 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
             Some(end) => Poll::Ready(end),
             None => self.poll_deadline(cx),
         }
+    }
+
+    /// Whether the request that was to take effect has.
+    fn poll_effect(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(entering) = &mut self.entering else { return false };
+        let Poll::Ready(answer) = entering.effect.as_mut().poll(cx) else { return false };
+        let Entering { asked, .. } = self.entering.take().expect("it is there because it was polled");
+        self.pipelined_bytes += asked.bytes;
+        self.pipelined.push_back(Pipelined { answer, asked });
+        true
     }
 
     /// Collects the answers that are ready, in order. Whether there were any.
@@ -227,6 +240,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 // What was answered before still leaves; what came after has no answer.
                 self.pipelined.clear();
                 self.pipelined_bytes = 0;
+                self.entering = None;
                 self.serial = None;
                 self.ending = Some(End::Handler(asked.api));
             }
@@ -237,6 +251,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     fn may_start(&self) -> bool {
         self.ending.is_none()
             && self.serial.is_none()
+            && self.entering.is_none()
             && self.pipelined.len() < MAX_PIPELINED
             && self.pipelined_bytes < MAX_PIPELINED_BYTES
             && self.output.len() < MAX_UNSENT
@@ -319,6 +334,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                 self.pipelined_bytes += asked.bytes;
                 self.pipelined.push_back(Pipelined { answer, asked });
             }
+            Call::Deferred(effect) => self.entering = Some(Entering { effect, asked }),
             Call::Serial(answer) => self.serial = Some(Serial { answer, cancellable: false, asked }),
             Call::Cancellable(answer) => self.serial = Some(Serial { answer, cancellable: true, asked }),
         }
@@ -397,7 +413,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
 
     /// Whether it is over, now that nothing moves.
     fn ended(&mut self) -> Option<End> {
-        if !self.pipelined.is_empty() {
+        if !self.pipelined.is_empty() || self.entering.is_some() {
             return None;
         }
         let sent = self.output.is_empty();
@@ -410,13 +426,31 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         (self.eof && over).then_some(End::Client)
     }
 
-    /// Until when a large request may wait for something to happen, though others wait for its memory; and whether any do.
-    /// One that must not be cut short, which may wait for the disk, has more time.
-    fn hoarding(&self) -> Option<(Instant, bool)> {
-        let Serial { asked, cancellable, .. } = self.serial.as_ref().filter(|serial| serial.asked.bytes > MAY_WAIT)?;
-        let limits = &self.shared.limits;
-        let grace = if *cancellable { limits.contended_grace } else { limits.transfer_grace };
-        Some((asked.at + grace, self.shared.memory.is_contended(asked.weight)))
+    /// What time can end.
+    fn waits(&self) -> Waits {
+        let memory = &self.shared.memory;
+        let frame = self.announced().ok().flatten();
+        let promised = frame.filter(|_| matches!(self.admission, Admission::Granted(_)));
+        let serial = self.serial.as_ref().map(|serial| (&serial.asked, serial.cancellable));
+        let entering = self.entering.as_ref().map(|entering| (&entering.asked, false));
+        let large = serial.or(entering).filter(|(asked, _)| asked.bytes > MAY_WAIT);
+        let answering = !self.pipelined.is_empty() || self.entering.is_some() || self.serial.is_some();
+        Waits {
+            receiving: self.receiving.map(|since| Receiving {
+                since,
+                len: frame.map_or(0, |frame| frame.len),
+                arrived: self.frames.buffered(),
+                contended: promised.map(|frame| memory.is_contended(weight(frame.api_key, frame.len))),
+            }),
+            waiting: large.map(|(asked, cancellable)| Waiting {
+                since: asked.at,
+                cancellable,
+                contended: memory.is_contended(asked.weight),
+            }),
+            unsent: self.unsent,
+            unsent_contended: self.output.holds_memory().then(|| self.output.is_contended()),
+            idle_since: (!answering && self.unsent.is_none()).then_some(self.active),
+        }
     }
 
     /// Ends a connection that is too slow or idle, and gives a quiet one's buffers back. The timer is only moved when it
@@ -424,36 +458,10 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             let now = Instant::now();
-            let limits = &self.shared.limits;
-            let frame = self.announced().ok().flatten();
-            let slow_request =
-                self.receiving.map(|since| since + limits.transfer_time(frame.map_or(0, |frame| frame.len)));
-            let promised = frame.filter(|_| matches!(self.admission, Admission::Granted(_)));
-            let contended = self.receiving.zip(promised).map(|(since, frame)| {
-                let allowed = since + limits.contended_time(self.frames.buffered());
-                (allowed, self.shared.memory.is_contended(weight(frame.api_key, frame.len)))
-            });
-            let hoarding = self.hoarding();
-            let slow_reader = self.unsent.as_ref().map(|unsent| unsent.since + limits.transfer_time(unsent.bytes));
-            let contended_reader = self.unsent.as_ref().filter(|_| self.output.holds_memory()).map(|unsent| {
-                let allowed = unsent.since + limits.contended_reader_time(unsent.bytes - unsent.left);
-                (allowed, self.output.is_contended())
-            });
-            let busy = !self.pipelined.is_empty() || self.serial.is_some() || self.unsent.is_some();
-            let idle = limits.max_idle.filter(|_| !busy).map(|max| self.active + max);
-            let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-            if due(slow_request) || contended.is_some_and(|(allowed, contended)| contended && allowed <= now) {
-                return Poll::Ready(End::SlowRequest);
-            }
-            if hoarding.is_some_and(|(allowed, contended)| contended && allowed <= now) {
-                return Poll::Ready(End::Hoarding);
-            }
-            if due(slow_reader) || contended_reader.is_some_and(|(allowed, contended)| contended && allowed <= now) {
-                return Poll::Ready(End::SlowReader);
-            }
-            if due(idle) {
-                return Poll::Ready(End::Idle);
-            }
+            let deadline = match self.waits().judge(&self.shared.limits, now) {
+                Ok(deadline) => deadline,
+                Err(end) => return Poll::Ready(end),
+            };
             let quiet = self.active + QUIET;
             if quiet <= now {
                 self.frames.release();
@@ -462,11 +470,7 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
                     self.pipelined = VecDeque::new();
                 }
             }
-            // While it is not contended it may become so: that is looked at once per grace.
-            let contended = [contended, hoarding, contended_reader].into_iter().flatten();
-            let contended = contended.map(|(allowed, _)| allowed.max(now + limits.contended_grace)).min();
-            let quiet = Some(quiet).filter(|quiet| *quiet > now);
-            let next = [slow_request, contended, slow_reader, idle, quiet];
+            let next = [deadline, Some(quiet).filter(|quiet| *quiet > now)];
             let Some(next) = next.into_iter().flatten().min() else {
                 // The next event starts a deadline.
                 return Poll::Pending;

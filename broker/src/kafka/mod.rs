@@ -5,12 +5,14 @@ pub mod api;
 mod authorized;
 pub mod configs;
 mod connection;
+mod deadlines;
 mod end;
 pub mod fetch_session;
 pub mod frames;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+pub mod offload;
 mod output;
 mod reactors;
 pub mod response_memory;
@@ -56,6 +58,8 @@ pub struct Broker {
     pub settings: Arc<Settings>,
     /// What clients fetch, as they told it before (KIP-227).
     pub fetch_sessions: Arc<fetch_session::FetchSessions>,
+    /// Threads for what would hold up the reactors.
+    pub offload: offload::Offload,
     /// The memory of what clients fetch.
     pub response_memory: response_memory::ResponseMemory,
     /// Time.

@@ -39,6 +39,9 @@ pub enum Answer {
 pub enum Call<P> {
     /// Took effect already, in its order, and waits for its answer: the connection's next request may start. Produce.
     Pipelined(P),
+    /// Takes effect when it can, and is `Pipelined` then: its connection starts nothing before. Whatever happens to the
+    /// connection, it runs to its end. Produce that has to wait for room, or takes long.
+    Deferred(Deferred<P>),
     /// Runs alone on its connection: it starts when every earlier request is answered, and the next one starts after
     /// its answer, as in Kafka. Whatever happens to the connection, it runs to its end.
     Serial(Answering),
@@ -49,10 +52,13 @@ pub enum Call<P> {
 /// An answer to come.
 pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
+/// A request on its way to take effect.
+pub type Deferred<P> = Pin<Box<dyn Future<Output = P> + Send>>;
+
 /// What connections serve.
 pub trait Service: Send + Sync + 'static {
     /// The answer of a pipelined request.
-    type Pipelined: Future<Output = Answer> + Send + Unpin;
+    type Pipelined: Future<Output = Answer> + Send + Unpin + 'static;
 
     /// The API of this key, if this service has it.
     fn api(&self, key: i16) -> Option<&'static Api>;

@@ -8,6 +8,7 @@ use kafka_wire::{KafkaRequest, KafkaResponse};
 use kafka_wire_core::{ApiVersion, DecodeLimits, KafkaEncode};
 
 use super::fetch_session::FetchSessions;
+use super::offload::Offload;
 use super::response_memory::ResponseMemory;
 use super::wire::{Body, StrBytes, Uuid};
 use super::{Broker, RequestContext, api};
@@ -27,6 +28,11 @@ pub(crate) struct TestBroker {
 
 impl TestBroker {
     pub(crate) fn start() -> Self {
+        Self::with_response_memory(ResponseMemory::default())
+    }
+
+    /// With so much memory for Fetch responses.
+    pub(crate) fn with_response_memory(response_memory: ResponseMemory) -> Self {
         let node = Node::stepped();
         let settings = Arc::new(Settings::new(load(None, [], []).expect("nothing is set, nothing is wrong")));
         let metadata: Arc<dyn MetadataPlane> = Arc::clone(&node.plane) as _;
@@ -48,7 +54,8 @@ impl TestBroker {
             wal: Arc::clone(&node.wal),
             settings,
             fetch_sessions: Arc::new(FetchSessions::new(10)),
-            response_memory: ResponseMemory::default(),
+            offload: Offload::default(),
+            response_memory,
             clock,
         };
         Self { node, broker: Arc::new(broker) }

@@ -10,8 +10,8 @@ use super::config::LogConfig;
 use super::error::AppendError;
 use super::partition_log::{Counters, Log, Pending, Standing, State};
 use super::producers::Verdict;
-use super::types::{Appended, Origin};
-use super::validate::{Rules, ValidBatch, ValidBatches, validate};
+use super::types::{Appended, Brief, Origin};
+use super::validate::{Rules, ValidBatch, ValidBatches, validate, validate_briefly};
 
 impl Log {
     /// Validates client batches (the raw `records` field of a Produce request), gives them offsets and the leader
@@ -26,8 +26,36 @@ impl Log {
         admission: Admission,
     ) -> Result<Appended, AppendError> {
         let config = self.config.load();
-        let rules = Rules { config: &config, origin, now_ms: self.shared.clock.wall_ms(), name: &self.name };
-        let valid = validate(records, rules)?;
+        let valid = validate(records, self.rules(&config, origin))?;
+        self.append_valid(valid, epoch, origin, &config, admission)
+    }
+
+    /// Like `append_as_leader` for a client's batch, but gives it back when checking it takes long.
+    pub fn append_briefly(
+        &self,
+        records: Bytes,
+        epoch: LeaderEpoch,
+        admission: Admission,
+    ) -> Result<Brief<Appended>, AppendError> {
+        let config = self.config.load();
+        match validate_briefly(records, self.rules(&config, Origin::Client))? {
+            Brief::Done(valid) => self.append_valid(valid, epoch, Origin::Client, &config, admission).map(Brief::Done),
+            Brief::Long(records) => Ok(Brief::Long(records)),
+        }
+    }
+
+    fn rules<'a>(&'a self, config: &'a LogConfig, origin: Origin) -> Rules<'a> {
+        Rules { config, origin, now_ms: self.shared.clock.wall_ms(), name: &self.name }
+    }
+
+    fn append_valid(
+        &self,
+        valid: ValidBatches,
+        epoch: LeaderEpoch,
+        origin: Origin,
+        config: &LogConfig,
+        admission: Admission,
+    ) -> Result<Appended, AppendError> {
         if self.shared.wal.is_full() {
             return Err(AppendError::DiskFull);
         }
@@ -36,7 +64,7 @@ impl Log {
         if let Some(duplicate) = check_producers(&state, &valid.batches, origin)? {
             return Ok(duplicate);
         }
-        Ok(self.append_locked(&mut state, valid, epoch, &config, admission))
+        Ok(self.append_locked(&mut state, valid, epoch, config, admission))
     }
 
     /// Whether the log takes appends of this leadership now.

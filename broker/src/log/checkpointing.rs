@@ -64,6 +64,12 @@ impl Log {
         (!unchanged).then_some(capture)
     }
 
+    /// Whether the log has all that a checkpoint knows of it.
+    pub(super) fn reaches(&self, known: &LogCheckpoint) -> bool {
+        let state = self.state.lock();
+        state.log_end >= known.recovery_point && same_segments(&state, known)
+    }
+
     /// Puts a capture into the checkpoint, after the WAL has synced: unless its end is not durable after all, or the log
     /// was cut, compacted or deleted meanwhile. Whether it did.
     pub(super) fn settle(&self, capture: Capture, idle: bool) -> Result<bool, LogError> {

@@ -211,6 +211,25 @@ mod tests {
     }
 
     #[test]
+    fn a_level_has_its_effect_where_the_codec_has_levels() {
+        // Words in an order without a pattern: how hard one looks for repetitions shows.
+        let words = ["log", "segment", "offset", "leader", "epoch", "batch", "record", "flush"];
+        let text: String =
+            (0..20_000_u64).map(|i| words[(i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61) as usize]).collect();
+        let size = |codec, gzip, zstd| {
+            let (mut bytes, mut unpacked) = (Vec::new(), Vec::new());
+            compress(codec, CompressionLevels { gzip, zstd }, text.as_bytes(), &mut bytes).expect("compresses");
+            decompress(codec, &bytes, text.len(), &mut unpacked).expect("unpacks");
+            assert_eq!(unpacked, text.as_bytes());
+            bytes.len()
+        };
+        let default = CompressionLevels::default();
+        assert!(size(Compression::Gzip, 9, default.zstd) < size(Compression::Gzip, 1, default.zstd));
+        assert_eq!(size(Compression::Gzip, -1, default.zstd), size(Compression::Gzip, 6, default.zstd));
+        assert!(size(Compression::Zstd, default.gzip, 19) < size(Compression::Zstd, default.gzip, -50));
+    }
+
+    #[test]
     fn a_bomb_is_refused_and_not_unpacked() {
         let zeros = vec![0; 8 << 20];
         for codec in &CODECS[1..] {

@@ -65,7 +65,7 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// `compression.type`.
     pub compression: TopicCompression,
-    /// `compression.gzip.level`, `.lz4.level`, `.zstd.level`.
+    /// `compression.gzip.level`, `compression.zstd.level`.
     pub compression_levels: CompressionLevels,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u32,
@@ -81,13 +81,11 @@ pub struct LogConfig {
     pub file_delete_delay_ms: u64,
 }
 
-/// Compression levels for `TopicCompression::Always`.
+/// Compression levels for `TopicCompression::Always`. lz4 has one only: its library knows no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressionLevels {
     /// gzip's, 1–9 or −1.
     pub gzip: i32,
-    /// lz4's, 1–17.
-    pub lz4: i32,
     /// zstd's, −131072–22.
     pub zstd: i32,
 }
@@ -128,7 +126,7 @@ impl Compression {
 impl Default for CompressionLevels {
     /// Kafka's.
     fn default() -> Self {
-        Self { gzip: -1, lz4: 9, zstd: 3 }
+        Self { gzip: -1, zstd: 3 }
     }
 }
 

@@ -142,6 +142,11 @@ impl LogError {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
+    /// Whether the page cache does not hold what was to be read without waiting.
+    pub(super) fn would_block(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Whether there was no room: what was attempted may be attempted again when there is.
     pub(super) fn is_full(&self) -> bool {
         use std::io::ErrorKind;

@@ -50,4 +50,4 @@ pub use epochs::{EpochHistory, EpochStart};
 pub use error::{AppendError, LogError, ReadError, RecordError};
 pub use partition_log::{Counters, Log};
 pub use store::LogStore;
-pub use types::{Appended, LogListener, LogOffsets, Origin, ProducerState, ReadBatches, TimestampOffset};
+pub use types::{Appended, Brief, LogListener, LogOffsets, Origin, ProducerState, ReadBatches, TimestampOffset};

@@ -1,10 +1,12 @@
 //! Reading: from the index to a place in a segment, one read into one buffer, whole batches out of it without a copy.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::ids::Offset;
+use crate::io::disk::DiskFile;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::error::{LogError, ReadError};
@@ -22,9 +24,29 @@ const MOST_WASTE_BYTES: usize = 64 << 10;
 /// A segment that is replaced while it is read is looked up again so often.
 const READ_ATTEMPTS: u32 = 4;
 
+/// Where a read may find its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// In memory only: what is not there is `WouldBlock`.
+    PageCache,
+    /// On the disk, too, which may take milliseconds.
+    Disk,
+}
+
+impl Medium {
+    /// Reads at most `buffer.len()` bytes; 0 at the end.
+    pub(super) fn read_at(self, file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        match self {
+            Self::PageCache => file.read_cached_at(buffer, position),
+            Self::Disk => file.read_at(buffer, position),
+        }
+    }
+}
+
 /// What a read is after.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
+    medium: Medium,
     from: Offset,
     upto: Offset,
     max_bytes: usize,
@@ -34,7 +56,7 @@ struct Wanted {
 impl Log {
     /// Reads whole batches from the one that holds `from`, below `upto`, at most `max_bytes` but always one batch when
     /// `at_least_one`. With `committed` also the aborted transactions of the range. Nothing beyond what is durable is
-    /// read.
+    /// read. May wait for the disk.
     pub fn read(
         &self,
         from: Offset,
@@ -43,8 +65,28 @@ impl Log {
         at_least_one: bool,
         committed: bool,
     ) -> Result<ReadBatches, ReadError> {
-        let (mut slots, upto) = self.readable(from, upto)?;
-        let wanted = Wanted { from, upto, max_bytes, at_least_one };
+        self.read_from(Wanted { medium: Medium::Disk, from, upto, max_bytes, at_least_one }, committed)
+    }
+
+    /// Like `read`, but waits for no disk: `None` when that takes more than memory holds.
+    pub fn read_cached(
+        &self,
+        from: Offset,
+        upto: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+        committed: bool,
+    ) -> Result<Option<ReadBatches>, ReadError> {
+        match self.read_from(Wanted { medium: Medium::PageCache, from, upto, max_bytes, at_least_one }, committed) {
+            Err(ReadError::Log(error)) if error.would_block() => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    fn read_from(&self, wanted: Wanted, committed: bool) -> Result<ReadBatches, ReadError> {
+        let from = wanted.from;
+        let (mut slots, upto) = self.readable(from, wanted.upto)?;
+        let wanted = Wanted { upto, ..wanted };
         let mut read = ReadBatches::default();
         let mut end = from;
         let mut attempts = 1;
@@ -58,6 +100,7 @@ impl Log {
                     read.end = Some(end);
                     break;
                 }
+                Err(error) if error.would_block() => return Err(error.into()),
                 // Compaction, retention or deletion may have taken the file away meanwhile: then the log knows.
                 Err(error) => {
                     let now = self.readable(from, upto)?.0;
@@ -110,7 +153,11 @@ impl Log {
         let interval = self.config.load().index_interval_bytes;
         let segment = &slot.segment;
         let relative = wanted.from.since(segment.base) as u32;
-        let entry = segment.find(&*self.shared.disk, Target::Offset(relative), slot.flushed_size, interval)?;
+        let target = Target::Offset(relative);
+        let entry = match wanted.medium {
+            Medium::PageCache => segment.find_cached(target, slot.flushed_size)?,
+            Medium::Disk => segment.find(&*self.shared.disk, target, slot.flushed_size, interval)?,
+        };
         let mut position = u64::from(entry.position);
         let limit = u64::from(slot.flushed_size);
         loop {
@@ -118,7 +165,8 @@ impl Log {
             if left == 0 {
                 return Ok(Part::Absent);
             }
-            let chunk = read_chunk(segment, position, wanted.max_bytes.saturating_add(SKIP_BYTES).min(left))?;
+            let bytes = wanted.max_bytes.saturating_add(SKIP_BYTES).min(left);
+            let chunk = read_chunk(segment, wanted.medium, position, bytes)?;
             let skipped = skip_to(segment, position, &chunk, wanted.from)?;
             match skipped {
                 Skipped::Past(0) => {
@@ -185,7 +233,7 @@ fn gather(
         if start + first.size() as u64 > limit {
             return Err(corrupt(segment, start, "a batch reaches beyond the segment's end"));
         }
-        let whole = read_chunk(segment, start, first.size())?;
+        let whole = read_chunk(segment, wanted.medium, start, first.size())?;
         if whole.len() < first.size() {
             return Err(corrupt(segment, start, "the file ends within a batch"));
         }
@@ -218,12 +266,12 @@ pub(super) fn header_at(segment: &Segment, position: u64, bytes: &[u8]) -> Resul
 }
 
 /// So many bytes, or fewer when the file has lost its end: what is whole before that can still be given.
-fn read_chunk(segment: &Segment, position: u64, bytes: usize) -> Result<BytesMut, LogError> {
+fn read_chunk(segment: &Segment, medium: Medium, position: u64, bytes: usize) -> Result<BytesMut, LogError> {
     let mut buffer = BytesMut::zeroed(bytes);
     let file = segment.handle()?;
     let mut done = 0;
     while done < bytes {
-        let read = file.read_at(&mut buffer[done..], position + done as u64);
+        let read = medium.read_at(&*file, &mut buffer[done..], position + done as u64);
         match read.map_err(LogError::io("reading", segment.file.path()))? {
             0 => break,
             count => done += count,

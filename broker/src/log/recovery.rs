@@ -50,13 +50,26 @@ pub(super) enum Trust {
     Everything,
 }
 
+/// What an opening builds on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Basis {
+    pub trust: Trust,
+    /// Whether what the files hold is durable, not only in the page cache.
+    pub durable: bool,
+}
+
+impl Basis {
+    /// Of a log that is made: no checkpoint knows it, and what its folder may hold is anybody's.
+    pub(super) const NEW: Self = Self { trust: Trust::Checkpointed, durable: false };
+}
+
 /// Opens the log in `folder`.
 pub(super) fn recover(
     shared: &Shared,
     folder: &Path,
     me: Weak<dyn SegmentListener>,
     checkpoint: Option<&LogCheckpoint>,
-    trust: Trust,
+    basis: Basis,
 ) -> Result<Recovered, LogError> {
     let found = tidy(shared, folder)?;
     let mut recovery = Recovery {
@@ -64,10 +77,10 @@ pub(super) fn recover(
         folder,
         me,
         checkpoint,
-        trust,
+        basis,
         contiguous_from: match checkpoint {
             Some(checkpoint) => Some(checkpoint.recovery_point),
-            None => (trust != Trust::Nothing).then_some(Offset::FIRST),
+            None => (basis.trust != Trust::Nothing).then_some(Offset::FIRST),
         },
         slots: Vec::new(),
         epochs: checkpoint.map(|checkpoint| checkpoint.epochs.clone()).unwrap_or_default(),
@@ -86,7 +99,7 @@ struct Recovery<'a> {
     folder: &'a Path,
     me: Weak<dyn SegmentListener>,
     checkpoint: Option<&'a LogCheckpoint>,
-    trust: Trust,
+    basis: Basis,
     /// From here on offsets are contiguous: nothing there was compacted. `None`: nowhere for sure.
     contiguous_from: Option<Offset>,
     slots: Vec<Slot>,
@@ -198,7 +211,7 @@ impl Recovery<'_> {
 
     /// Whether an orderly stop left the newest segment as long as it is: then nothing of it need be read.
     fn ends_as_known(&self, slot: &Slot) -> Result<bool, LogError> {
-        Ok(self.trust == Trust::Everything && slot.segment.length()? == u64::from(slot.size))
+        Ok(self.basis.trust == Trust::Everything && slot.segment.length()? == u64::from(slot.size))
     }
 
     /// Whether a segment has all the bytes that the checkpoint knows. A segment that isn't the newest and lacks some
@@ -279,8 +292,8 @@ impl Recovery<'_> {
             file.set_len(u64::from(slot.size)).map_err(LogError::io("cutting", &path))?;
             slot.segment.truncate_index(&*self.shared.disk, slot.size)?;
         }
-        if torn || slot.size > known_size {
-            // It was only in the page cache perhaps, and counts as durable from now on.
+        if torn || (slot.size > known_size && !self.basis.durable) {
+            // It counts as durable from now on.
             file.sync_all().map_err(LogError::io("syncing", &path))?;
         }
         Ok(!torn)

@@ -15,6 +15,7 @@ use super::checkpoint::SegmentCheckpoint;
 use super::error::LogError;
 use super::files;
 use super::index::{IndexEntry, SegmentIndex, Target};
+use super::read::Medium;
 use super::scan::{BatchScanner, ScanError};
 
 /// Told by a segment how far its appends are durable.
@@ -142,7 +143,7 @@ impl Segment {
             None => Ok(IndexEntry::START),
         };
         match found {
-            Ok(entry) if self.begins_batch(entry, size)? => return Ok(entry),
+            Ok(entry) if self.begins_batch(Medium::Disk, entry, size)? => return Ok(entry),
             Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
                 return Err(LogError::io("reading", &self.index_path())(error));
             }
@@ -154,13 +155,28 @@ impl Segment {
         Ok(IndexEntry::START)
     }
 
-    fn begins_batch(&self, entry: IndexEntry, size: u32) -> Result<bool, LogError> {
+    /// Like `find`, as far as memory tells; what only the disk knows, or would put right, is `WouldBlock`.
+    pub(super) fn find_cached(&self, target: Target, size: u32) -> Result<IndexEntry, LogError> {
+        let found = self.index.lock().as_ref().map(|index| index.find(target));
+        match found {
+            Some(Ok(entry)) if self.begins_batch(Medium::PageCache, entry, size)? => Ok(entry),
+            _ => Err(LogError::io("reading", &self.index_path())(io::ErrorKind::WouldBlock.into())),
+        }
+    }
+
+    fn begins_batch(&self, medium: Medium, entry: IndexEntry, size: u32) -> Result<bool, LogError> {
         if entry == IndexEntry::START || entry.position >= size {
             return Ok(true);
         }
         let mut bytes = [0; HEADER_BYTES];
-        let read = self.handle()?.read_exact_at(&mut bytes, u64::from(entry.position));
-        read.map_err(LogError::io("reading", self.file.path()))?;
+        let (file, mut done) = (self.handle()?, 0);
+        while done < bytes.len() {
+            let read = medium.read_at(&*file, &mut bytes[done..], u64::from(entry.position) + done as u64);
+            match read.map_err(LogError::io("reading", self.file.path()))? {
+                0 => return Err(LogError::io("reading", self.file.path())(io::ErrorKind::UnexpectedEof.into())),
+                count => done += count,
+            }
+        }
         let header = BatchHeader::read(&bytes);
         Ok(header.is_ok_and(|it| it.base_offset == self.base.get() + i64::from(entry.relative_offset)))
     }

@@ -19,7 +19,7 @@ use super::error::LogError;
 use super::files::{self, DELETED};
 use super::identity::Identity;
 use super::partition_log::{Counters, Log, LogLink, Shared, Standing};
-use super::recovery::{Recovered, Trust, recover};
+use super::recovery::{Basis, Recovered, Trust, recover};
 use super::segment::SegmentListener;
 use super::stop::Stop;
 use super::stray::{STRAY_DIR, Stray};
@@ -77,7 +77,12 @@ impl LogStore {
             doomed: Mutex::default(),
             stop: Stop::default(),
         });
-        let logs = open_all(&shared, &folders, &known, trust)?;
+        let durable = trust != Trust::Everything;
+        if durable && !folders.is_empty() {
+            // A killed process leaves bytes in the page cache: once for all, what is found from here on is durable.
+            shared.disk.sync_filesystem(&root).map_err(LogError::io("syncing the file system of", &root))?;
+        }
+        let logs = open_all(&shared, &folders, &known, Basis { trust, durable })?;
         {
             let mut checkpoints = shared.checkpoints.lock();
             *checkpoints = CheckpointFile::new(data_dir.join(CHECKPOINT_FILE), known);
@@ -94,21 +99,23 @@ impl LogStore {
         Ok(store)
     }
 
-    /// Everything that was recovered is synced: the next start need not read it again.
+    /// Writes down what was recovered, which is durable, where a later start must not believe the checkpoint that there
+    /// was. Where that is only older, the first round of `maintain` does it: ten thousand producer snapshots take longer
+    /// than all the rest of a start.
     fn checkpoint_opened(&self, trust: Trust) -> Result<(), LogError> {
-        let gone: Vec<TopicPartition> = {
-            let logs = self.logs.read();
-            self.shared.checkpoints.lock().ids().filter(|id| !logs.contains_key(id)).collect()
-        };
+        let logs = self.logs.read();
         let mut checkpoints = self.shared.checkpoints.lock();
+        let gone: Vec<TopicPartition> = checkpoints.ids().filter(|id| !logs.contains_key(id)).collect();
         for id in &gone {
             checkpoints.remove(id);
         }
+        let outdated = logs.values().any(|log| checkpoints.get(&log.id()).is_some_and(|known| !log.reaches(known)));
+        drop(logs);
         if trust == Trust::Nothing {
             checkpoints.store(&*self.shared.disk)?;
         }
         drop(checkpoints);
-        self.checkpoint(false)
+        if trust == Trust::Nothing || outdated { self.checkpoint(false) } else { Ok(()) }
     }
 
     /// The log of a partition, when it exists.
@@ -136,8 +143,7 @@ impl LogStore {
         }
         self.shared.checkpoints.lock().forget(&*self.shared.disk, &id)?;
         let log = new_log(&self.shared, topic, id, folder, config, |me| {
-            let recovered =
-                recover(&self.shared, &self.folder(topic, id.partition)?, me.clone(), None, Trust::Checkpointed)?;
+            let recovered = recover(&self.shared, &self.folder(topic, id.partition)?, me.clone(), None, Basis::NEW)?;
             Ok((recovered, Identity::create(&self.shared.wal, &self.folder(topic, id.partition)?, id.topic, me)))
         })?;
         self.logs.write().insert(id, Arc::clone(&log));
@@ -275,13 +281,13 @@ fn open_all(
     shared: &Arc<Shared>,
     folders: &[Folder],
     known: &Checkpoint,
-    trust: Trust,
+    basis: Basis,
 ) -> Result<Vec<Arc<Log>>, LogError> {
     let next = AtomicUsize::new(0);
     let open_some = || {
         let mut logs = Vec::new();
         while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
-            logs.extend(open_one(shared, folder, known, trust)?);
+            logs.extend(open_one(shared, folder, known, basis)?);
         }
         Ok::<_, LogError>(logs)
     };
@@ -302,7 +308,7 @@ fn open_one(
     shared: &Arc<Shared>,
     folder: &Folder,
     known: &Checkpoint,
-    trust: Trust,
+    basis: Basis,
 ) -> Result<Option<Arc<Log>>, LogError> {
     let disk = &*shared.disk;
     let identity = files::read_identity(disk, &folder.path).map_err(LogError::io("reading", &folder.path))?;
@@ -319,7 +325,7 @@ fn open_one(
     let id = TopicPartition { topic, partition: folder.partition };
     let config = Arc::new(LogConfig::default());
     let log = new_log(shared, &folder.topic, id, folder.path.clone(), config, |me| {
-        let recovered = recover(shared, &folder.path, me.clone(), known.get(&id), trust)?;
+        let recovered = recover(shared, &folder.path, me.clone(), known.get(&id), basis)?;
         Ok((recovered, Identity::existing(&shared.wal, &folder.path, topic, me)))
     })?;
     Ok(Some(log))

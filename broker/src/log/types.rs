@@ -13,6 +13,15 @@ pub enum Origin {
     Coordinator,
 }
 
+/// What came of an append on a thread that others wait for.
+#[derive(Debug)]
+pub enum Brief<T> {
+    /// It is done.
+    Done(T),
+    /// It takes long: here are the records again, for a thread that has the time.
+    Long(Bytes),
+}
+
 /// What an append did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {

@@ -13,10 +13,14 @@ use super::compression::{DecompressError, decompress, unpacked_limit};
 use super::config::{Compression, LogConfig, TimestampType, TopicCompression};
 use super::error::{AppendError, RecordError};
 use super::record::{Record, Records};
-use super::types::Origin;
+use super::types::{Brief, Origin};
 
 /// Decompression buffers above this are not kept for the next batch.
 const KEPT_BUFFER_BYTES: usize = 4 << 20;
+/// Unpacking and packing more than this takes long: more than a millisecond or so.
+const BRIEF_PACKED_BYTES: usize = 64 << 10;
+const BRIEF_UNPACKED_BYTES: usize = 512 << 10;
+const BRIEF_REPACKED_BYTES: usize = 16 << 10;
 /// Kafka's message lists so many bad records.
 const SHOWN_ERRORS: usize = 3;
 /// Bad records of one batch that are told to the client; a batch may have millions.
@@ -80,8 +84,47 @@ pub struct ValidBatches {
     pub log_append_time_ms: Option<i64>,
 }
 
-/// Checks `records` and makes them ready to be appended.
+/// How long a check may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Others wait for the thread.
+    Brief,
+    /// As long as it takes.
+    Unhurried,
+}
+
+/// Why batches are not valid, or not yet.
+enum Invalid {
+    Refused(AppendError),
+    /// To find out takes long. Only for those in a hurry.
+    Long(Bytes),
+}
+
+impl From<AppendError> for Invalid {
+    fn from(error: AppendError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Checks `records` and makes them ready to be appended. May take long: a second for tens of megabytes.
 pub fn validate(records: Bytes, rules: Rules<'_>) -> Result<ValidBatches, AppendError> {
+    check(records, rules, Pace::Unhurried).map_err(|invalid| match invalid {
+        Invalid::Refused(error) => error,
+        Invalid::Long(_) => unreachable!("nobody is in a hurry"),
+    })
+}
+
+/// Like `validate` for a client's batch, but gives it back when unpacking or packing it takes long.
+pub fn validate_briefly(records: Bytes, rules: Rules<'_>) -> Result<Brief<ValidBatches>, AppendError> {
+    assert_eq!(rules.origin, Origin::Client, "what is given back is the only batch");
+    match check(records, rules, Pace::Brief) {
+        Ok(valid) => Ok(Brief::Done(valid)),
+        Err(Invalid::Long(records)) => Ok(Brief::Long(records)),
+        Err(Invalid::Refused(error)) => Err(error),
+    }
+}
+
+fn check(records: Bytes, rules: Rules<'_>, pace: Pace) -> Result<ValidBatches, Invalid> {
     let sizes = split(&records, rules)?;
     let mut batches = Vec::with_capacity(sizes.len());
     let mut rest = records;
@@ -95,11 +138,11 @@ pub fn validate(records: Bytes, rules: Rules<'_>) -> Result<ValidBatches, Append
             rest.split_to(size)
         };
         let header = check_batch(&bytes, rules)?;
-        batches.push(check_records(bytes, header, rules)?);
+        batches.push(check_records(bytes, header, rules, pace)?);
     }
     let total: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
     if total > rules.config.segment_bytes as usize {
-        return Err(AppendError::LargerThanSegment { size: total, limit: rules.config.segment_bytes });
+        return Err(AppendError::LargerThanSegment { size: total, limit: rules.config.segment_bytes }.into());
     }
     let append_time = rules.config.timestamp_type == TimestampType::LogAppendTime;
     Ok(ValidBatches { batches, log_append_time_ms: append_time.then_some(rules.now_ms) })
@@ -221,7 +264,7 @@ struct Walk {
 }
 
 /// Walks the records, then brings the batch into the form in which it is stored.
-fn check_records(bytes: Bytes, header: BatchHeader, rules: Rules<'_>) -> Result<ValidBatch, AppendError> {
+fn check_records(bytes: Bytes, header: BatchHeader, rules: Rules<'_>, pace: Pace) -> Result<ValidBatch, Invalid> {
     let source = header.compression();
     let target = match rules.config.compression {
         TopicCompression::Producer => source,
@@ -230,12 +273,28 @@ fn check_records(bytes: Bytes, header: BatchHeader, rules: Rules<'_>) -> Result<
         TopicCompression::Always(codec) => codec,
     };
     let payload = &bytes[HEADER_BYTES..];
-    let (walk, rebuilt) = if source == Compression::None {
-        check_payload(payload, header, target, rules)?
+    // Packing is by far the slowest.
+    let repacked = target != source && target != Compression::None;
+    let too_long = |unpacked: usize| pace == Pace::Brief && repacked && unpacked > BRIEF_REPACKED_BYTES;
+    if (source != Compression::None && pace == Pace::Brief && payload.len() > BRIEF_PACKED_BYTES)
+        || too_long(payload.len())
+    {
+        return Err(Invalid::Long(bytes));
+    }
+    let checked = if source == Compression::None {
+        Some(check_payload(payload, header, target, rules)?)
     } else {
         UNPACKED.with_borrow_mut(|unpacked| {
             let limit = unpacked_limit(rules.config.max_message_bytes);
             let refused = |error| AppendError::invalid(format!("{error} in {}", rules.name));
+            if pace == Pace::Brief {
+                match decompress(source, payload, limit.min(BRIEF_UNPACKED_BYTES), unpacked) {
+                    Err(DecompressError::TooLarge(_)) => return Ok(None),
+                    Ok(()) if too_long(unpacked.len()) => return Ok(None),
+                    outcome => outcome.map_err(refused)?,
+                }
+                return check_payload(unpacked, header, target, rules).map(Some);
+            }
             // Most batches are small. Of the others one at a time is unpacked: each may take as much as the limit.
             let _alone;
             let outcome = match decompress(source, payload, limit.min(KEPT_BUFFER_BYTES), unpacked) {
@@ -248,9 +307,10 @@ fn check_records(bytes: Bytes, header: BatchHeader, rules: Rules<'_>) -> Result<
             let outcome = outcome.map_err(refused).and_then(|()| check_payload(unpacked, header, target, rules));
             unpacked.clear();
             unpacked.shrink_to(KEPT_BUFFER_BYTES);
-            outcome
+            outcome.map(Some)
         })?
     };
+    let Some((walk, rebuilt)) = checked else { return Err(Invalid::Long(bytes)) };
     if let Some(rebuilt) = rebuilt {
         let header = BatchHeader::read(&rebuilt).expect("a whole header because it was just built");
         return Ok(ValidBatch { bytes: rebuilt, header, marker: walk.marker });

@@ -1,8 +1,9 @@
-//! What the node asks of the operating system: signals, file descriptors.
+//! What the node asks of the operating system: signals, file descriptors, small pages.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// File descriptors that are left for connections and everything that is no log file.
@@ -39,6 +40,14 @@ pub(super) fn raise_file_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(why) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%why, limit = limit.current, "the limit of open files can't be raised");
+    }
+}
+
+/// Keeps memory in small pages: the kernel makes a huge page of 2 MiB in which one small page is used, and so lets a
+/// node that serves thousands of connections grow to several times what it has allocated.
+pub(super) fn keep_pages_small() {
+    if let Err(why) = disable_transparent_huge_pages(true) {
+        tracing::debug!(%why, "huge pages can't be turned off");
     }
 }
 

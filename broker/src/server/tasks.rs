@@ -46,14 +46,6 @@ impl Tasks {
     }
 }
 
-/// Runs what blocks on a thread that may.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(why) => propagate(why),
-    }
-}
-
 /// A panic goes on in whoever waits for the task.
 fn propagate(why: JoinError) -> ! {
     match why.try_into_panic() {

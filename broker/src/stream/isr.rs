@@ -79,6 +79,11 @@ impl Isr {
         self.replicas.iter().filter(|replica| replica.committed).count() >= self.minimum()
     }
 
+    /// Whether no other replica counts for the high watermark.
+    pub fn is_one(&self) -> bool {
+        self.replicas.iter().filter(|replica| replica.committed || replica.joining).count() == 1
+    }
+
     /// How far the maximal ISR (committed, or proposed to join) has flushed. `None` while the committed ISR is below the
     /// minimum, or a member has not acknowledged anything in this epoch. The caller never lets its high watermark go back.
     pub fn high_watermark(&self) -> Option<Offset> {

@@ -15,7 +15,7 @@ use super::waiters::{self, AckQueue, AckWait, DataQueue, DueAcks, DueReaders};
 use super::{AckWaiter, DataWaiter, Isr, PartitionError};
 use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition};
 use crate::log::{
-    AppendError, Appended, Log, LogConfig, LogError, LogListener, LogOffsets, Origin, ReadBatches, ReadError,
+    AppendError, Appended, Brief, Log, LogConfig, LogError, LogListener, LogOffsets, Origin, ReadBatches, ReadError,
 };
 use crate::metadata::PartitionRegistration;
 use crate::wal::{Admission, GroupCommitWal};
@@ -40,6 +40,18 @@ pub struct Accepted {
     epoch: LeaderEpoch,
     /// The log's refusals that were known before the append.
     refusals: u64,
+}
+
+/// What an append met.
+struct Taken {
+    epoch: LeaderEpoch,
+    refusals: u64,
+}
+
+impl Taken {
+    fn of(self, appended: Appended) -> Accepted {
+        Accepted { appended, epoch: self.epoch, refusals: self.refusals }
+    }
 }
 
 /// Who leads, as the image says.
@@ -161,18 +173,31 @@ impl Partition {
         origin: Origin,
         admission: Admission,
     ) -> Result<Accepted, PartitionError> {
-        self.append_in(None, records, acks, origin, admission)
+        self.append_in(None, acks, |epoch| self.log.append_as_leader(records, epoch, origin, admission))
+            .map(|(appended, taken)| taken.of(appended))
+    }
+
+    /// Appends a client's batch as the leader, but gives it back when checking it takes long.
+    pub fn append_briefly(
+        &self,
+        records: Bytes,
+        acks: Acks,
+        admission: Admission,
+    ) -> Result<Brief<Accepted>, PartitionError> {
+        let append = |epoch| self.log.append_briefly(records, epoch, admission);
+        self.append_in(None, acks, append).map(|(appended, taken)| match appended {
+            Brief::Done(appended) => Brief::Done(taken.of(appended)),
+            Brief::Long(records) => Brief::Long(records),
+        })
     }
 
     /// Appends as the leader, in this epoch if one is given.
-    fn append_in(
+    fn append_in<T>(
         &self,
         wanted: Option<LeaderEpoch>,
-        records: Bytes,
         acks: Acks,
-        origin: Origin,
-        admission: Admission,
-    ) -> Result<Accepted, PartitionError> {
+        append: impl FnOnce(LeaderEpoch) -> Result<T, AppendError>,
+    ) -> Result<(T, Taken), PartitionError> {
         let leadership = self.leadership.read();
         let epoch = leadership.epoch.filter(|_| leadership.leading).ok_or(PartitionError::NotLeader)?;
         if wanted.is_some_and(|wanted| wanted != epoch) {
@@ -182,8 +207,7 @@ impl Partition {
             return Err(PartitionError::NotEnoughReplicas);
         }
         let refusals = self.refusals.load(Ordering::Acquire);
-        let appended = self.log.append_as_leader(records, epoch, origin, admission)?;
-        Ok(Accepted { appended, epoch, refusals })
+        Ok((append(epoch)?, Taken { epoch, refusals }))
     }
 
     /// Calls the waiter once the append is acknowledged by the rules of `acks`, maybe at once. A duplicate waits like
@@ -214,6 +238,11 @@ impl Partition {
         waiter.settled(slot, outcome);
     }
 
+    /// Whether acks=all waits for this node's disk only.
+    pub fn is_alone_in_sync(&self) -> bool {
+        self.progress.lock().isr.is_one()
+    }
+
     /// Appends with acks=all in a leadership and waits: for coordinators, who bound the wait themselves, and whose state
     /// is that of one leadership's log.
     pub async fn append_and_wait(
@@ -234,7 +263,9 @@ impl Partition {
         }
 
         let admission = self.wal.admit(records.len()).await;
-        let accepted = self.append_in(Some(epoch), records, Acks::All, origin, admission)?;
+        let append = |epoch| self.log.append_as_leader(records, epoch, origin, admission);
+        let (appended, taken) = self.append_in(Some(epoch), Acks::All, append)?;
+        let accepted = taken.of(appended);
         let (sender, receiver) = oneshot::channel();
         self.when_acked(&accepted, Acks::All, Arc::new(Once(Mutex::new(Some(sender)))), 0);
         // The sender is dropped unused only together with this partition.
@@ -281,17 +312,29 @@ impl Partition {
         at_least_one: bool,
         committed: bool,
     ) -> Result<ReadBatches, PartitionError> {
-        let upto = if committed { offsets.last_stable } else { offsets.high_watermark };
-        let out_of_range =
-            || ReadError::OutOfRange { offset: from, start: offsets.log_start, end: offsets.high_watermark };
-        let start = Offset::try_from(from).map_err(|_| out_of_range())?;
-        if start < offsets.log_start || start > offsets.log_end {
-            return Err(out_of_range().into());
+        match readable(offsets, from, committed)? {
+            Some((start, upto)) if max_bytes > 0 || at_least_one => {
+                Ok(self.log.read(start, upto, max_bytes, at_least_one, committed)?)
+            }
+            _ => Ok(ReadBatches::default()),
         }
-        if start >= upto || (max_bytes == 0 && !at_least_one) {
-            return Ok(ReadBatches::default());
+    }
+
+    /// Like `read_within`, but waits for no disk: `None` when that takes more than memory holds.
+    pub fn read_cached_within(
+        &self,
+        offsets: &LogOffsets,
+        from: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        committed: bool,
+    ) -> Result<Option<ReadBatches>, PartitionError> {
+        match readable(offsets, from, committed)? {
+            Some((start, upto)) if max_bytes > 0 || at_least_one => {
+                Ok(self.log.read_cached(start, upto, max_bytes, at_least_one, committed)?)
+            }
+            _ => Ok(Some(ReadBatches::default())),
         }
-        Ok(self.log.read(start, upto, max_bytes, at_least_one, committed)?)
     }
 
     /// Calls the waiter once when more becomes readable than what lies below `seen`, or when this node's leadership
@@ -402,6 +445,17 @@ impl Partition {
         }
         due
     }
+}
+
+/// From where to where a read goes; `None` when there is nothing to read yet.
+fn readable(offsets: &LogOffsets, from: i64, committed: bool) -> Result<Option<(Offset, Offset)>, ReadError> {
+    let upto = if committed { offsets.last_stable } else { offsets.high_watermark };
+    let out_of_range = || ReadError::OutOfRange { offset: from, start: offsets.log_start, end: offsets.high_watermark };
+    let start = Offset::try_from(from).map_err(|_| out_of_range())?;
+    if start < offsets.log_start || start > offsets.log_end {
+        return Err(out_of_range());
+    }
+    Ok((start < upto).then_some((start, upto)))
 }
 
 impl LogListener for Partition {

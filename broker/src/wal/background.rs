@@ -47,7 +47,8 @@ impl Job {
                 Ok(Outcome::Synced(std::mem::take(pass)))
             }
             Self::Prepare(path, bytes) => {
-                let file = ring::prepare(core.disk.as_ref(), path, *bytes).on("prepare journal file", path)?;
+                let reserve = core.options.reserve_bytes;
+                let file = ring::prepare(core.disk.as_ref(), path, *bytes, reserve).on("prepare journal file", path)?;
                 Ok(Outcome::Prepared(file))
             }
         }

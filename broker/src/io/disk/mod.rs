@@ -78,6 +78,9 @@ pub trait DiskFile: Send + Sync {
     }
     /// Reads at most `buffer.len()` bytes; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Like [`Self::read_at`], but never waits for the disk: `WouldBlock` when the page cache does not hold the first
+    /// byte. Where the system can't tell, it reads.
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     /// Writes all of `parts`, back to back.
     fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
     /// Cuts or extends (with zeros).

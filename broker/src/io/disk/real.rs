@@ -1,12 +1,13 @@
 //! The machine's disk, through plain system calls.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Advice, FlockOperation, OFlags, fadvise, flock, statvfs, syncfs};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use smallvec::SmallVec;
 
 use super::aligned::AlignedBuffer;
@@ -137,6 +138,17 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        loop {
+            match preadv2(&self.0, &mut [IoSliceMut::new(buffer)], position, ReadWriteFlags::NOWAIT) {
+                Err(Errno::INTR) => {}
+                // Old kernels and some file systems don't know the flag.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return self.read_at(buffer, position),
+                other => return Ok(other?),
+            }
+        }
+    }
+
     fn write_all_at(&self, parts: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
         if let [only] = parts {
             return self.0.write_all_at(only, position);
@@ -212,6 +224,24 @@ mod tests {
         let mut read = vec![9; 12288];
         cached.read_exact_at(&mut read, 0).expect("read");
         assert_eq!(read, [vec![1; 4096], vec![2; 4000], vec![0; 96], vec![1; 4096]].concat());
+    }
+
+    #[test]
+    fn a_cached_read_gives_what_the_page_cache_holds_and_waits_for_nothing_else() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("f");
+        let file = RealDisk.open(&path, OpenMode::CreateNew).expect("made");
+        file.write_all_at(&[IoSlice::new(&[7; 1 << 20])], 0).and_then(|()| file.sync_all()).expect("written");
+        let mut bytes = vec![0; 1 << 20];
+        assert_eq!(file.read_cached_at(&mut bytes, 0).expect("it was just written"), 1 << 20);
+        assert_eq!(bytes, vec![7; 1 << 20]);
+        assert_eq!(file.read_cached_at(&mut bytes, 1 << 20).expect("the end is known"), 0);
+        fadvise(File::open(&path).expect("there"), 0, None, Advice::DontNeed).expect("dropped");
+        match file.read_cached_at(&mut bytes, 0) {
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            // A file system in memory, or one that can't tell.
+            Ok(read) => assert_eq!(bytes[..read], vec![7; read]),
+        }
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use kafka_wire::alter_configs_request::AlterConfigsResource;
+use kafka_wire::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
 
 use crate::kafka::RequestContext;
-use crate::kafka::admin::{Admin, Deadline, Refusal, code_and_text};
-use crate::kafka::configs::{Alteration, alter, named_twice, resource, twice};
+use crate::kafka::admin::{Admin, Deadline, code_and_text};
+use crate::kafka::configs::{Alteration, Asked, alter_each};
 use crate::message;
 
 /// How long a change may take: the request says nothing of it.
@@ -23,37 +23,29 @@ pub async fn handle(context: &RequestContext, request: AlterConfigsRequest) -> A
 }
 
 async fn answer(admin: Admin<'_>, request: &AlterConfigsRequest, deadline: Deadline) -> AlterConfigsResponse {
-    let doubled = named_twice(request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str())));
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in &request.resources {
-        let outcome = if doubled(asked.resource_type, &asked.resource_name) {
-            Err(twice())
-        } else {
-            one(admin, asked, request.validate_only, deadline).await
-        };
-        let (error_code, error_message) = code_and_text(&outcome);
-        responses.push(message!(AlterConfigsResourceResponse {
+    let asked = request.resources.iter().map(|it| Asked {
+        kind: it.resource_type,
+        name: &it.resource_name,
+        alteration: Ok(replacement(it)),
+    });
+    let outcomes = alter_each(admin, asked.collect(), request.validate_only, deadline).await;
+    let responses = request.resources.iter().zip(&outcomes).map(|(asked, outcome)| {
+        let (error_code, error_message) = code_and_text(outcome);
+        message!(AlterConfigsResourceResponse {
             error_code,
             error_message,
             resource_type: asked.resource_type,
             resource_name: asked.resource_name.clone(),
-        }));
-    }
-    message!(AlterConfigsResponse { responses })
+        })
+    });
+    message!(AlterConfigsResponse { responses: responses.collect::<Vec<_>>() })
 }
 
-async fn one(
-    admin: Admin<'_>,
-    asked: &AlterConfigsResource,
-    validate_only: bool,
-    deadline: Deadline,
-) -> Result<(), Refusal> {
-    let setting = |config: &kafka_wire::alter_configs_request::AlterableConfig| {
+fn replacement(asked: &AlterConfigsResource) -> Alteration {
+    let setting = |config: &AlterableConfig| {
         (config.name.as_str().to_owned(), config.value.as_ref().map(|it| it.as_str().to_owned()))
     };
-    let alteration = Alteration::Replace(asked.configs.iter().map(setting).collect());
-    let resource = resource(admin, &admin.metadata.image(), asked.resource_type, &asked.resource_name)?;
-    alter(admin, &resource, &alteration, validate_only, deadline).await
+    Alteration::Replace(asked.configs.iter().map(setting).collect())
 }
 
 #[cfg(test)]
@@ -63,7 +55,6 @@ mod tests {
     use crate::kafka::configs::initial_settings;
     use crate::kafka::wire::{EncodeResponse, ErrorCode};
     use crate::metadata::{ConfigResource, MetadataPlane};
-    use kafka_wire::alter_configs_request::AlterableConfig;
 
     fn of(kind: i8, name: &str, configs: &[(&str, Option<&str>)]) -> AlterConfigsResource {
         let config = |(name, value): &(&str, Option<&str>)| {

@@ -3,8 +3,9 @@
 use kafka_wire::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_wire::{DeleteRecordsRequest, DeleteRecordsResponse};
 
-use super::{blocking, replica};
+use super::replica;
 use crate::ids::Offset;
+use crate::io::blocking;
 use crate::kafka::RequestContext;
 use crate::kafka::wire::ErrorCode;
 use crate::message;

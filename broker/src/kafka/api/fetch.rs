@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::replica;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::kafka::RequestContext;
+use crate::kafka::offload::Lane;
 use crate::kafka::response_memory::{Held, ResponseMemory, STEP};
 use crate::kafka::wire::ErrorCode;
 use crate::kafka::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, PartitionData};
@@ -39,7 +40,7 @@ pub async fn handle(context: &RequestContext, mut request: FetchRequest) -> Fetc
         };
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
         let (targets, absent) = look_up(context, &fetch.partitions);
-        let poll = Poll { targets, limits, memory: &broker.response_memory };
+        let poll = Poll { targets, limits, memory: &broker.response_memory, disk: &broker.offload.disk };
         let mut found = poll.run(Instant::now() + max_wait).await;
         memory = (found.bytes > 0).then_some(found.held);
         found.answers.extend(absent);
@@ -107,6 +108,8 @@ struct Poll<'a> {
     targets: Vec<Target<'a>>,
     limits: Limits,
     memory: &'a ResponseMemory,
+    /// For reads that wait for the disk.
+    disk: &'a Lane,
 }
 
 /// What one look at all partitions found.
@@ -189,7 +192,7 @@ impl Poll<'_> {
     /// Reads one partition, a step at a time: the answer, and where what can be read of it ends.
     async fn read_partition(
         &self,
-        partition: &Partition,
+        partition: &Arc<Partition>,
         fetch: &FetchPartition,
         round: &mut Round,
     ) -> Result<(PartitionData, Offset), PartitionError> {
@@ -207,7 +210,17 @@ impl Poll<'_> {
             let readable = (offsets.log_start.get()..bound.get()).contains(&from);
             let at_least_one = round.bytes == 0;
             let step = if readable && (room > 0 || at_least_one) { round.held.room(room.max(1)).await } else { 0 };
-            let batches = match partition.read_within(&offsets, from, step.min(room), at_least_one, committed) {
+            let max_bytes = step.min(room);
+            let read = match partition.read_cached_within(&offsets, from, max_bytes, at_least_one, committed) {
+                Ok(None) => {
+                    let reader = Arc::clone(partition);
+                    let read = move || reader.read_within(&offsets, from, max_bytes, at_least_one, committed);
+                    self.disk.run(read).await
+                }
+                Ok(Some(batches)) => Ok(batches),
+                Err(error) => Err(error),
+            };
+            let batches = match read {
                 // Whatever happened to the log meanwhile: the next fetch is told.
                 Err(_) if !data.records.is_empty() => break,
                 outcome => outcome?,

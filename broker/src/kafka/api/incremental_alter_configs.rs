@@ -8,7 +8,7 @@ use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse
 
 use crate::kafka::RequestContext;
 use crate::kafka::admin::{Admin, Deadline, Refusal, code_and_text};
-use crate::kafka::configs::{Alteration, Operation, alter, named_twice, null_value, resource, twice};
+use crate::kafka::configs::{Alteration, Asked, Operation, alter_each, null_value};
 use crate::kafka::wire::ErrorCode;
 use crate::message;
 
@@ -31,35 +31,27 @@ async fn answer(
     request: &IncrementalAlterConfigsRequest,
     deadline: Deadline,
 ) -> IncrementalAlterConfigsResponse {
-    let doubled = named_twice(request.resources.iter().map(|it| (it.resource_type, it.resource_name.as_str())));
     // An operation that it does not know makes Kafka fail the request as a whole, without a message.
     let unknown = request.resources.iter().flat_map(|it| &it.configs).any(|it| !(0..=3).contains(&it.config_operation));
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for asked in &request.resources {
-        let outcome = if doubled(asked.resource_type, &asked.resource_name) {
-            Err(twice())
-        } else if unknown {
-            Err(Refusal::bare(ErrorCode::UnknownServerError))
-        } else {
-            one(admin, asked, request.validate_only, deadline).await
-        };
-        let (error_code, error_message) = code_and_text(&outcome);
-        responses.push(message!(AlterConfigsResourceResponse {
+    let asked = request.resources.iter().map(|it| Asked {
+        kind: it.resource_type,
+        name: &it.resource_name,
+        alteration: if unknown { Err(Refusal::bare(ErrorCode::UnknownServerError)) } else { changes(it) },
+    });
+    let outcomes = alter_each(admin, asked.collect(), request.validate_only, deadline).await;
+    let responses = request.resources.iter().zip(&outcomes).map(|(asked, outcome)| {
+        let (error_code, error_message) = code_and_text(outcome);
+        message!(AlterConfigsResourceResponse {
             error_code,
             error_message,
             resource_type: asked.resource_type,
             resource_name: asked.resource_name.clone(),
-        }));
-    }
-    message!(IncrementalAlterConfigsResponse { responses })
+        })
+    });
+    message!(IncrementalAlterConfigsResponse { responses: responses.collect::<Vec<_>>() })
 }
 
-async fn one(
-    admin: Admin<'_>,
-    asked: &AlterConfigsResource,
-    validate_only: bool,
-    deadline: Deadline,
-) -> Result<(), Refusal> {
+fn changes(asked: &AlterConfigsResource) -> Result<Alteration, Refusal> {
     let changes = asked.configs.iter().map(|config| {
         let name = config.name.as_str().to_owned();
         let value = || config.value.as_ref().map(|it| it.as_str().to_owned()).ok_or_else(|| null_value(&config.name));
@@ -71,9 +63,7 @@ async fn one(
         };
         Ok((name, operation))
     });
-    let alteration = Alteration::Change(changes.collect::<Result<_, Refusal>>()?);
-    let resource = resource(admin, &admin.metadata.image(), asked.resource_type, &asked.resource_name)?;
-    alter(admin, &resource, &alteration, validate_only, deadline).await
+    Ok(Alteration::Change(changes.collect::<Result<_, Refusal>>()?))
 }
 
 #[cfg(test)]

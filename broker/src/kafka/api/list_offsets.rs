@@ -7,8 +7,9 @@ use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_wire::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::{blocking, replica};
+use super::replica;
 use crate::ids::{LeaderEpoch, Offset};
+use crate::io::blocking;
 use crate::kafka::RequestContext;
 use crate::kafka::wire::{ErrorCode, StrBytes};
 use crate::log::TimestampOffset;

@@ -160,7 +160,7 @@ macro_rules! apis {
 
 // `serial` and `cancellable` handlers: `async fn handle(&RequestContext, XRequest) -> XResponse`.
 // `pipelined`: `fn begin(RequestContext, Bytes) -> Result<Call<Pipelined>, DecodeError>`, which has its effects before it
-// returns, or, where it must wait for them, returns a `Serial` call.
+// returns, or, where it must wait for them, returns a `Deferred` call.
 apis! {
     pipelined ProduceRequest 3..=13 => produce::begin;
     cancellable FetchRequest 4..=18 => fetch::handle;
@@ -246,18 +246,6 @@ fn answer(context: &RequestContext, response: impl EncodeResponse) -> Answer {
             debug_assert!(false, "{:?} v{}: {error}", context.api, context.version);
             Answer::Close
         }
-    }
-}
-
-/// Runs what may wait for the disk on a thread that may; a panic there is a panic here.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only a runtime that shuts down cancels work, and with it whoever waits for it.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 

@@ -23,22 +23,25 @@ use crate::kafka::service::Call;
 use crate::kafka::wire::fields::TopicRef;
 use crate::kafka::wire::produce::{PartitionRecords, PartitionResponse, ProduceRequest};
 use crate::kafka::wire::{DecodeError, ErrorCode};
-use crate::log::Origin;
-use crate::stream::{Acks, Partition};
+use crate::log::{Brief, Origin};
+use crate::stream::{Accepted, Acks, Partition, PartitionError};
 use crate::wal::Admission;
 
 /// No acknowledgement is waited for longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Appends the records of a request. As long as the WAL has room this happens before it returns; otherwise the rest of
-/// the request, and with it its connection, waits for room.
+/// Appends the records of a request. As long as the WAL has room, and no batch takes long to unpack, this happens before
+/// it returns; otherwise the rest of the request, and with it its connection, waits.
 pub fn begin(context: RequestContext, body: Bytes) -> Result<Call<Pending>, DecodeError> {
     let request = ProduceRequest::decode(body, context.version)?;
     let mut appending = Appending::new(context, request);
     while let Some(next) = appending.next() {
-        match appending.context.broker.wal.admit(next.records.len()).now_or_never() {
-            Some(admission) => appending.append(next, admission),
-            None => return Ok(Call::Serial(Box::pin(appending.append_rest(next).then(Appending::settle)))),
+        let put_off = match appending.context.broker.wal.admit(next.records.len()).now_or_never() {
+            Some(admission) => appending.append_briefly(next, admission),
+            None => Some(next),
+        };
+        if let Some(next) = put_off {
+            return Ok(Call::Deferred(Box::pin(appending.append_rest(next).map(Appending::settle))));
         }
     }
     Ok(Call::Pipelined(appending.settle()))
@@ -49,6 +52,8 @@ struct Appending {
     context: RequestContext,
     acks: Option<Acks>,
     patience: Option<Duration>,
+    /// Whether a batch needs other replicas within the time that the client gives.
+    waits_for_others: bool,
     transactional_id: bool,
     /// Why nothing of the request is stored, whatever its partitions.
     refusal: Option<ErrorCode>,
@@ -66,6 +71,8 @@ struct Next {
     partition: Arc<Partition>,
     records: Bytes,
     acks: Acks,
+    /// Whether it is known to take long.
+    long: bool,
 }
 
 impl Appending {
@@ -78,7 +85,7 @@ impl Appending {
         };
         let patience = match acks {
             Some(Acks::None) => None,
-            // The time-out is for the replicas. Kafka's leader takes the time it needs to append, so does this one to flush.
+            // The time-out is for the other replicas (see `append`).
             Some(Acks::Leader) | None => Some(PATIENCE),
             Some(Acks::All) => Some(Duration::from_millis(request.timeout_ms.max(0) as u64).min(PATIENCE)),
         };
@@ -92,6 +99,7 @@ impl Appending {
             context,
             acks,
             patience,
+            waits_for_others: false,
             transactional_id: request.transactional_id.is_some(),
             refusal: unauthorized.then_some(ErrorCode::TransactionalIdAuthorizationFailed),
             topics: request.topics,
@@ -141,15 +149,41 @@ impl Appending {
         if replica::is_internal(partition.topic()) {
             return Err(ErrorCode::InvalidTopicException);
         }
-        Ok(Next { index: records.index, partition, records: batch.bytes, acks })
+        Ok(Next { index: records.index, partition, records: batch.bytes, acks, long: false })
+    }
+
+    /// Appends a batch, or gives it back when that takes long.
+    fn append_briefly(&mut self, next: Next, admission: Admission) -> Option<Next> {
+        let Next { index, partition, records, acks, .. } = next;
+        let accepted = match partition.append_briefly(records, acks, admission) {
+            Ok(Brief::Long(records)) => return Some(Next { index, partition, records, acks, long: true }),
+            Ok(Brief::Done(accepted)) => Ok(accepted),
+            Err(error) => Err(error),
+        };
+        self.appended(index, partition, acks, accepted);
+        None
     }
 
     fn append(&mut self, next: Next, admission: Admission) {
-        let Next { index, partition, records, acks } = next;
-        let outcome = match partition.append(records, acks, Origin::Client, admission) {
+        let Next { index, partition, records, acks, .. } = next;
+        let accepted = partition.append(records, acks, Origin::Client, admission);
+        self.appended(index, partition, acks, accepted);
+    }
+
+    fn appended(
+        &mut self,
+        index: i32,
+        partition: Arc<Partition>,
+        acks: Acks,
+        accepted: Result<Accepted, PartitionError>,
+    ) {
+        let outcome = match accepted {
             Err(error) => Outcome::Refused(refused(index, &error, partition.offsets().log_start.get())),
             Ok(accepted) if acks == Acks::None => Outcome::Accepted { index, partition, accepted },
             Ok(accepted) => {
+                // Kafka's leader takes the time it needs to append, and is done with that when nobody else is in sync: it
+                // never times out, even when told not to wait. So does this one to flush.
+                self.waits_for_others |= self.is_impatient() && !partition.is_alone_in_sync();
                 let slot = self.countdown.add();
                 partition.when_acked(&accepted, acks, Arc::clone(&self.countdown) as _, slot);
                 Outcome::Accepted { index, partition, accepted }
@@ -158,26 +192,40 @@ impl Appending {
         self.outcomes.push(outcome);
     }
 
-    /// Appends the rest as the WAL gets room. Each batch is appended before room for the next is asked for: nobody waits
-    /// for room while holding some.
+    /// Whether the client asks to wait for less time than there is.
+    fn is_impatient(&self) -> bool {
+        self.acks == Some(Acks::All) && self.patience.is_some_and(|patience| patience < PATIENCE)
+    }
+
+    /// Appends the rest as the WAL gets room, and beside the reactor what takes long. Each batch is appended before room
+    /// for the next is asked for: nobody waits for room while holding some.
     async fn append_rest(mut self, next: Next) -> Self {
-        let wal = Arc::clone(&self.context.broker.wal);
+        let broker = Arc::clone(&self.context.broker);
         let mut next = Some(next);
         while let Some(batch) = next {
-            let admission = wal.admit(batch.records.len()).await;
-            self.append(batch, admission);
-            next = self.next();
+            let admission = broker.wal.admit(batch.records.len()).await;
+            next = if batch.long {
+                let append = move || {
+                    self.append(batch, admission);
+                    self
+                };
+                self = broker.offload.cores.run(append).await;
+                self.next()
+            } else {
+                self.append_briefly(batch, admission).or_else(|| self.next())
+            };
         }
         self
     }
 
     fn settle(self) -> Pending {
+        let patience = if self.waits_for_others { self.patience } else { self.patience.map(|_| PATIENCE) };
         Pending::new(Appended {
             context: self.context,
             topics: self.topics,
             outcomes: self.outcomes,
             countdown: self.countdown,
-            patience: self.patience,
+            patience,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::toy::{ECHO, FETCH, JOIN, PRODUCE, Server, Toy, frame, soon};
+use super::toy::{ECHO, FETCH, HELD, HELD_BYTES, JOIN, PRODUCE, Server, Toy, frame, soon};
 use crate::kafka::connection::Connection;
 use crate::kafka::limits::Limits;
 
@@ -52,6 +52,22 @@ async fn responses_that_are_not_taken_end_the_connection() {
     let request = frame(ECHO, 0, 1, &vec![7; 1 << 20]);
     while client.stream.write_all(&request).await.is_ok() {}
     server.open(0).await;
+}
+
+/// A consumer that stops reading holds its records' memory only as long as nobody else needs it.
+#[tokio::test]
+async fn a_reader_that_does_not_take_its_responses_loses_their_memory_to_those_who_wait_for_it() {
+    let contended_reader_grace = Duration::from_millis(50);
+    let server =
+        Server::start(Limits { contended_reader_grace, contended_grace: contended_reader_grace, ..Limits::default() })
+            .await;
+    let (mut stuck, mut other) = (server.client().await, server.client().await);
+    stuck.send(&frame(HELD, 0, 1, b"")).await;
+    // Its response has begun to arrive: the memory is held, and stays so.
+    soon(stuck.stream.readable()).await.unwrap();
+    other.send(&frame(HELD, 0, 2, b"")).await;
+    assert_eq!(other.response().await.1.len(), HELD_BYTES);
+    server.open(1).await;
 }
 
 #[tokio::test]

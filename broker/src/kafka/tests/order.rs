@@ -21,6 +21,39 @@ async fn produce_requests_overlap_and_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn what_takes_effect_later_keeps_its_order_and_overlaps_only_with_what_came_before() {
+    let server = Server::start(Limits::default()).await;
+    let mut client = server.client().await;
+    let requests = [frame(PRODUCE, 0, 1, b"a"), frame(PRODUCE, 0, 2, b"deferred b"), frame(PRODUCE, 0, 3, b"c")];
+    client.send(&requests.concat()).await;
+    server.toy.saw("+deferred b").await;
+    assert_eq!(server.toy.events(), ["+a", "+deferred b"], "the next one waits for the effect");
+    server.toy.settle("deferred b");
+    server.toy.saw("+c").await;
+    for settled in ["c", " b", "a"] {
+        server.toy.settle(settled);
+    }
+    for (id, body) in [(1, "a"), (2, " b"), (3, "c")] {
+        assert_eq!(client.response().await, (id, body.as_bytes().to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn what_takes_effect_later_does_so_without_its_client() {
+    let server = Server::start(Limits::default()).await;
+    let mut client = server.client().await;
+    client.send(&frame(PRODUCE, 0, 1, b"deferred b")).await;
+    server.toy.saw("+deferred b").await;
+    server.stop.cancel();
+    drop(client);
+    server.toy.settle("deferred b");
+    server.toy.saw("+ b").await;
+    server.toy.settle(" b");
+    server.task.await.unwrap().unwrap();
+    assert_eq!(server.toy.events(), ["+deferred b", "+ b"], "never dropped");
+}
+
+#[tokio::test]
 async fn other_requests_run_alone_as_in_kafka() {
     let server = Server::start(Limits::default()).await;
     let mut client = server.client().await;

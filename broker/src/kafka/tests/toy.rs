@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::kafka::api::Api;
 use crate::kafka::limits::Limits;
 use crate::kafka::listener::Listener;
 use crate::kafka::metrics::Metrics;
+use crate::kafka::response_memory::ResponseMemory;
 use crate::kafka::service::{Answer, Answering, Call, Request, Service};
 use crate::kafka::wire::{Body, DecodeError};
 
@@ -28,17 +29,25 @@ pub(super) const PRODUCE: i16 = 0;
 pub(super) const FETCH: i16 = 1;
 /// Serial: as `PRODUCE`.
 pub(super) const JOIN: i16 = 11;
+/// A `PRODUCE` whose body begins so takes effect when the test settles it, and is settled then.
+pub(super) const DEFERRED: &[u8] = b"deferred";
+/// Serial: answers a body of `HELD_BYTES` that holds the toy's response memory.
+pub(super) const HELD: i16 = 2;
 /// Serial: answers its body at once; `SILENT`, `CLOSE` and `PANIC` do what they say, `MALFORMED` is not decoded.
 pub(super) const ECHO: i16 = 3;
+
+/// More than the sockets between a server and a client take.
+pub(super) const HELD_BYTES: usize = 32 << 20;
 
 pub(super) const SILENT: &[u8] = b"silent";
 pub(super) const CLOSE: &[u8] = b"close";
 pub(super) const PANIC: &[u8] = b"panic";
 pub(super) const MALFORMED: &[u8] = b"malformed";
 
-static APIS: [Api; 5] = [
+static APIS: [Api; 6] = [
     Api::toy(PRODUCE, "ProduceRequest"),
     Api::toy(FETCH, "FetchRequest"),
+    Api::toy(HELD, "ListOffsetsRequest"),
     Api::toy(ECHO, "MetadataRequest"),
     Api::toy(JOIN, "JoinGroupRequest"),
     Api::toy(crate::kafka::api::api_versions::KEY, "ApiVersionsRequest"),
@@ -54,6 +63,7 @@ struct State {
     /// What happened, in order: `+body` a request started, `-body` one was dropped before its answer.
     events: Mutex<Vec<String>>,
     changed: Mutex<Option<watch::Sender<usize>>>,
+    response_memory: OnceLock<ResponseMemory>,
 }
 
 impl Toy {
@@ -61,6 +71,11 @@ impl Toy {
         self.0.events.lock().push(event);
         let mut changed = self.0.changed.lock();
         changed.get_or_insert_with(|| watch::channel(0).0).send_modify(|count| *count += 1);
+    }
+
+    /// Memory for one response.
+    pub(super) fn response_memory(&self) -> &ResponseMemory {
+        self.0.response_memory.get_or_init(|| ResponseMemory::new(1))
     }
 
     pub(super) fn events(&self) -> Vec<String> {
@@ -132,6 +147,7 @@ impl Service for Toy {
             return Err(DecodeError::InvalidBoolean { offset: 0, value: 2 });
         }
         let toy = self.clone();
+        let deferring = toy.clone();
         let held = |body: Bytes| -> Answering { Box::pin(async move { toy.hold(body).await }) };
         Ok(match api.key {
             PRODUCE if body == SILENT => {
@@ -140,9 +156,23 @@ impl Service for Toy {
                 let _ = settle.send(Answer::Silence);
                 Call::Pipelined(silent)
             }
+            PRODUCE if body.starts_with(DEFERRED) => Call::Deferred(Box::pin(async move {
+                deferring.hold(body.clone()).await;
+                deferring.hold(body.slice(DEFERRED.len()..))
+            })),
             PRODUCE => Call::Pipelined(self.hold(body)),
             FETCH => Call::Cancellable(held(body)),
             JOIN => Call::Serial(held(body)),
+            HELD => {
+                let mut held = self.response_memory().response();
+                Call::Serial(Box::pin(async move {
+                    held.wait(1).await;
+                    let mut body = Body::default();
+                    body.push(Bytes::from(vec![7; HELD_BYTES]));
+                    body.hold(Some(held));
+                    Answer::Body(body)
+                }))
+            }
             _ => Call::Serial(Box::pin(async move {
                 assert!(body != PANIC, "the toy panics as it was asked to");
                 if body == CLOSE { Answer::Close } else { answer(body) }

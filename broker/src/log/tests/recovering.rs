@@ -186,6 +186,54 @@ fn a_lost_producer_snapshot_is_made_again_from_an_older_one() {
 }
 
 #[test]
+fn a_start_after_a_crash_syncs_the_file_system_once_and_no_file_for_itself() {
+    let disk = died_with(&["a", "b"], 1);
+    // The WAL's replay syncs the only file that it wrote.
+    disk.fail(Operation::Sync, ".log", 2, EIO);
+    let node = Node::start(disk);
+    assert_eq!(values(&node.log(small())), ["a", "b"]);
+    assert_eq!(values(&node.crash(1).log(small())), ["a", "b"], "a power loss takes nothing back that was served");
+}
+
+fn snapshots(disk: &SimDisk) -> Vec<Offset> {
+    let names = disk.list(folder()).expect("listed").into_iter().map(|entry| entry.name);
+    names.filter_map(|name| files::offset_of(&name, ".snapshot")).collect()
+}
+
+#[test]
+fn a_start_after_a_crash_leaves_snapshots_to_the_first_round_of_background_work() {
+    let producer = crate::ids::ProducerId::new(7);
+    let builder = || BatchBuilder::new(Compression::None).idempotent(producer, crate::ids::ProducerEpoch::FIRST, 0);
+    let numbered = || builder().record(START_MS, None, Some(b"x")).build();
+    let node = Node::start(SimDisk::new());
+    node.store.close().expect("closed");
+    append_flushed(&node, &node.log(small()), numbered());
+    let node = Node::start(node.disk.kill());
+    assert_eq!(snapshots(&node.disk), []);
+    node.maintain();
+    assert_eq!(snapshots(&node.disk), [offset(1)]);
+    assert!(append(&node.crash(1).log(small()), numbered(), 0).expect("known").duplicate);
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_written_down_before_anything_is_appended_to_it() {
+    let disk = died_with(&["a", "b", "c"], 3);
+    let node = Node::start(disk);
+    node.store.checkpoint(false).expect("checkpointed");
+    let disk = node.disk.kill();
+    cut(&disk, &segment(0), 1);
+    let node = Node::start(disk);
+    let log = node.log(small());
+    assert_eq!(values(&log), ["a", "b"]);
+    for value in ["a value as long as it takes to be behind where the checkpoint was", "d"] {
+        append_flushed(&node, &log, batch(&[value]));
+    }
+    let expected = values(&log);
+    drop(log);
+    assert_eq!(values(&Node::start(node.disk.kill()).log(small())), expected);
+}
+
+#[test]
 fn a_folder_with_records_and_no_identity_is_moved_aside_over_nothing_that_is_there() {
     let disk = stopped_with(&["a", "b"]);
     let bytes = length(&disk, &segment(0));

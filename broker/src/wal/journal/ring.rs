@@ -46,27 +46,36 @@ pub(crate) fn file_number(name: &str) -> Option<u64> {
     name.strip_suffix(".journal")?.parse().ok()
 }
 
-/// Makes a journal file: zero-filled, synced, its name durable. `None` when the disk is full.
-pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Option<JournalFile>> {
+/// Makes a journal file: zero-filled, synced, its name durable. `None` when the disk is full, or would then have less
+/// than `reserve` bytes free: nobody relies on the file yet, so that no write to it is anybody's loss.
+pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: u64, reserve: u64) -> io::Result<Option<JournalFile>> {
+    let dir = path.parent().expect("a journal file has a folder, because its path was joined to one");
+    if disk.free_bytes(dir)? < bytes.saturating_add(reserve) {
+        return Ok(None);
+    }
+    match fill(disk, path, dir, bytes) {
+        Err(error) if crate::wal::is_full_error(&error) => match disk.remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(None),
+        },
+        filled => filled.map(Some),
+    }
+}
+
+fn fill(disk: &dyn Disk, path: &Path, dir: &Path, bytes: u64) -> io::Result<JournalFile> {
     let handle = disk.open(path, OpenMode::Create)?;
     let zeros = vec![0; ZERO_CHUNK.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
         let chunk = &zeros[..zeros.len().min((bytes - at) as usize)];
-        match handle.write_all_at(&[IoSlice::new(chunk)], at) {
-            Err(error) if crate::wal::is_full_error(&error) => {
-                drop(handle);
-                disk.remove_file(path)?;
-                return Ok(None);
-            }
-            other => other?,
-        }
+        handle.write_all_at(&[IoSlice::new(chunk)], at)?;
         at += chunk.len() as u64;
     }
+    // A file system may find only now that it has no room for what it took.
     handle.sync_all()?;
-    disk.sync_dir(path.parent().expect("a journal file has a folder, because its path was joined to one"))?;
+    disk.sync_dir(dir)?;
     let handle = disk.open(path, OpenMode::Direct)?;
-    Ok(Some(JournalFile { path: path.to_owned(), handle, capacity: bytes, generation: 0 }))
+    Ok(JournalFile { path: path.to_owned(), handle, capacity: bytes, generation: 0 })
 }
 
 /// See the module.
@@ -85,7 +94,8 @@ pub(crate) struct Ring {
     spent: Position,
     spent_durable: Position,
     preparing: bool,
-    may_grow: bool,
+    /// In which generation there was no room for another file: it is asked for again in the next.
+    no_room_in: u64,
 }
 
 /// What recovery found, for the ring to go on with.
@@ -113,7 +123,7 @@ impl Ring {
         } else {
             let path = dir.join(file_name(found.next_file));
             found.next_file += 1;
-            prepare(disk, &path, file_bytes.min(FIRST_FILE_BYTES))?.ok_or(io::ErrorKind::StorageFull)?
+            prepare(disk, &path, file_bytes.min(FIRST_FILE_BYTES), 0)?.ok_or(io::ErrorKind::StorageFull)?
         };
         current.generation = found.next_generation;
         let here = Position { generation: current.generation, byte: 0 };
@@ -130,7 +140,7 @@ impl Ring {
             spent: here,
             spent_durable: Position::START,
             preparing: false,
-            may_grow: true,
+            no_room_in: 0,
         })
     }
 
@@ -226,7 +236,7 @@ impl Ring {
     /// The path and size of another file to prepare, when one is due. Answer with [`Self::prepared`].
     pub(crate) fn wants_file(&mut self) -> Option<(PathBuf, u64)> {
         let next_is_ready = self.others.front().is_some_and(|next| next.generation < self.spent.generation);
-        let due = self.may_grow
+        let due = self.no_room_in != self.current.generation
             && !self.preparing
             && !next_is_ready
             && self.others.len() + 1 < self.files_max
@@ -238,12 +248,12 @@ impl Ring {
         })
     }
 
-    /// Takes a prepared file; without one (the disk is full) the ring stays as large as it is.
+    /// Takes a prepared file; without one (the disk is full) the ring stays as large as it is for now.
     pub(crate) fn prepared(&mut self, file: Option<JournalFile>) {
         self.preparing = false;
         match file {
             Some(file) => self.others.push_front(file),
-            None => self.may_grow = false,
+            None => self.no_room_in = self.current.generation,
         }
     }
 }

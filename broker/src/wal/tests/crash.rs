@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::wal::WalError;
+use crate::wal::journal::{self, ring::file_number};
 
 const FILES: usize = 4;
 const CASES: u64 = 300;
@@ -277,14 +278,32 @@ fn crash_options(random: &mut SmallRng) -> WalOptions {
     }
 }
 
+/// A WAL that was opened, and how its journal had been left.
+struct Opened {
+    wal: Arc<GroupCommitWal>,
+    stepper: Stepper,
+    /// By an orderly shutdown: then opening it made nothing durable.
+    was_clean: bool,
+}
+
+/// Whether the newest round of the journal was written by an orderly shutdown.
+fn is_clean(disk: &SimDisk) -> bool {
+    let files = disk.list(Path::new(DIR)).unwrap_or_default();
+    let journals = files.iter().filter(|entry| file_number(&entry.name).is_some());
+    let bytes = journals.filter_map(|entry| contents(disk, &Path::new(DIR).join(&entry.name)));
+    let newest = bytes.filter_map(|bytes| journal::read(&bytes).last().map(|round| (round.number, round.clean)));
+    newest.max().is_some_and(|(_, clean)| clean)
+}
+
 /// Opens the WAL, crashing on the way now and then, until it is open.
-fn reopen(disk: &mut SimDisk, options: &WalOptions, random: &mut SmallRng) -> (Arc<GroupCommitWal>, Stepper) {
+fn reopen(disk: &mut SimDisk, options: &WalOptions, random: &mut SmallRng) -> Opened {
     loop {
+        let was_clean = is_clean(disk);
         if random.random_range(0..3) == 0 {
             disk.crash_at(random.random_range(1..60));
         }
         match GroupCommitWal::open_stepped(Arc::new(disk.clone()), PathBuf::from(DIR), options.clone()) {
-            Ok(opened) if !disk.has_crashed() => return opened,
+            Ok((wal, stepper)) if !disk.has_crashed() => return Opened { wal, stepper, was_clean },
             Ok(_) => {}
             Err(error) => assert!(disk.has_crashed(), "recovery fails only when the machine does: {error}"),
         }
@@ -300,13 +319,7 @@ fn end(disk: &SimDisk, random: &mut SmallRng) -> SimDisk {
 }
 
 /// What a log does with its file after a crash: checks it, cuts its torn tail.
-fn recover_file(
-    disk: &SimDisk,
-    stepper: &mut Stepper,
-    wal: &GroupCommitWal,
-    path: PathBuf,
-    allowed: &[Allowed],
-) -> Result<Model, WalError> {
+fn recover_file(disk: &SimDisk, opened: &mut Opened, path: PathBuf, allowed: &[Allowed]) -> Result<Model, WalError> {
     let bytes = match disk.open(&path, OpenMode::Read) {
         Ok(_) => contents(disk, &path).unwrap_or_default(),
         Err(_) => Vec::new(),
@@ -317,17 +330,17 @@ fn recover_file(
     let (frames, length) = scan(&bytes);
     let fits = |allowed: &Allowed| frames.len() >= allowed.at_least && allowed.frames.starts_with(&frames);
     assert!(allowed.iter().any(fits), "{} holds {frames:?} and may hold {allowed:?}", path.display());
-    let (file, probe) = register(wal, path.clone());
+    let (file, probe) = register(&opened.wal, path.clone());
     if bytes.len() > length {
-        stepper.retire(&file)?;
+        opened.stepper.retire(&file)?;
         let handle = file.handle().map_err(|source| WalError::Io { action: "open", path: path.clone(), source })?;
         io(handle.set_len(length as u64))?;
         io(handle.sync_data())?;
     }
     let flushed = frames.len();
-    // A removal whose folder was not synced may be undone by a later power loss, too: the process was only killed, and a
-    // journal that was left clean gives the start nothing to make durable.
-    let removed = |allowed: &&Allowed| bytes.is_empty() && allowed.at_least > 0;
+    // A removal whose folder was not synced may be undone by a later power loss, too, when the process was only killed:
+    // a start after an orderly shutdown makes nothing durable, any other start everything.
+    let removed = |allowed: &&Allowed| opened.was_clean && bytes.is_empty() && allowed.at_least > 0;
     let ghosts = allowed.iter().filter(removed).map(|allowed| allowed.frames.clone()).collect();
     let (pending, instead) = (BTreeMap::new(), Vec::new());
     Ok(Model { path, file, probe, frames, length: length as u64, flushed, pending, ghosts, instead })
@@ -340,14 +353,15 @@ fn run_case(seed: u64) {
     let mut disk = SimDisk::new();
     let mut allowed: Vec<Vec<Allowed>> = vec![vec![Allowed { frames: Vec::new(), at_least: 0 }]; FILES];
     for _ in 0..random.random_range(2..5) {
-        let (wal, mut stepper) = reopen(&mut disk, &options, &mut random);
+        let mut opened = reopen(&mut disk, &options, &mut random);
         let files: Result<Vec<Model>, WalError> =
-            (0..FILES).map(|index| recover_file(&disk, &mut stepper, &wal, path(index), &allowed[index])).collect();
+            (0..FILES).map(|index| recover_file(&disk, &mut opened, path(index), &allowed[index])).collect();
         let Ok(files) = files else {
             assert!(disk.has_crashed());
             disk = end(&disk, &mut random);
             continue;
         };
+        let Opened { wal, stepper, .. } = opened;
         let mut life = Life { disk: disk.clone(), wal, stepper, files, random: &mut random, next: &mut next };
         if life.random.random_range(0..10) > 0 {
             let fault_point = life.random.random_range(1..500);
@@ -372,10 +386,10 @@ fn run_case(seed: u64) {
         drop(life);
         disk = end(&disk, &mut random);
     }
-    let (wal, mut stepper) = reopen(&mut disk, &options, &mut random);
+    let mut opened = reopen(&mut disk, &options, &mut random);
     disk.crash_at(u64::MAX / 2);
     for (index, allowed) in allowed.iter().enumerate() {
-        recover_file(&disk, &mut stepper, &wal, path(index), allowed).expect("nothing crashes here");
+        recover_file(&disk, &mut opened, path(index), allowed).expect("nothing crashes here");
     }
 }
 

@@ -133,17 +133,44 @@ fn the_reserve_refuses_before_the_disk_is_full_and_recovers_by_itself() {
     assert_eq!(f.probe.told().flushed, [1, 3]);
 }
 
-#[test]
-fn a_full_disk_stops_the_journal_from_growing_not_from_working() {
-    let disk = SimDisk::new();
-    let mut f = Fixture::open(&disk, WalOptions { direct_sync_bytes: 1 << 30, ..options() });
-    disk.fail(Operation::Write, "00000002.journal", 1, ENOSPC);
-    for token in 0..100 {
+/// Appends until the first journal file has been used several times over.
+fn fill_the_journal(f: &mut Fixture, tokens: std::ops::Range<u64>) {
+    for token in tokens.clone() {
         f.append(token * 1500, &[token as u8; 1500], token);
         f.stepper.run().expect("committed");
     }
-    assert_eq!(f.probe.told().flushed.len(), 100);
-    assert_eq!(disk.list(Path::new(DIR)).expect("listed").len(), 1);
+    assert_eq!(f.probe.told().flushed.last(), Some(&(tokens.end - 1)));
+}
+
+fn journal_files(disk: &SimDisk) -> usize {
+    disk.list(Path::new(DIR)).expect("listed").len()
+}
+
+#[test]
+fn a_full_disk_stops_the_journal_from_growing_not_from_working() {
+    let steps = [Operation::Create, Operation::Write, Operation::Sync];
+    let folder = [(Operation::SyncDir, "__commit")];
+    for (step, path) in steps.map(|step| (step, "00000002.journal")).into_iter().chain(folder) {
+        let disk = SimDisk::new();
+        let mut f = Fixture::open(&disk, WalOptions { direct_sync_bytes: 1 << 30, journal_files: 2, ..options() });
+        disk.fail(step, path, 1, ENOSPC);
+        fill_the_journal(&mut f, 0..5);
+        assert_eq!(journal_files(&disk), 1, "{step:?}");
+        fill_the_journal(&mut f, 5..100);
+        assert_eq!(journal_files(&disk), 2, "{step:?}: it grows when there is room again");
+    }
+}
+
+#[test]
+fn the_journal_leaves_the_reserve_alone_and_grows_once_there_is_room() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { direct_sync_bytes: 1 << 30, reserve_bytes: 500_000, ..options() });
+    disk.set_capacity(Some(disk.used() + 500_000 + (60 << 10)));
+    fill_the_journal(&mut f, 0..30);
+    assert_eq!(journal_files(&disk), 1);
+    disk.set_capacity(None);
+    fill_the_journal(&mut f, 30..130);
+    assert_eq!(journal_files(&disk), 3);
 }
 
 #[test]
@@ -198,7 +225,9 @@ fn run_steps(steps: &[Step], options: WalOptions) {
                 f.stepper.retire(&file).expect("retired");
                 let whole = contents(&f.disk, &path(n)).expect("retiring has written what was queued");
                 assert_eq!(whole.len() as u64, count * 4);
+                // As the logs do it: a removal whose folder is not synced may be undone by a power loss.
                 f.disk.remove_dir_all(path(n).parent().expect("a folder")).expect("removed");
+                f.disk.sync_dir(Path::new("/data/wal/topic")).expect("synced");
             }
             Step::Sync => {
                 let (done, answer) = std::sync::mpsc::sync_channel(1);

@@ -61,6 +61,8 @@ struct State {
     operations: u64,
     crash_at: Option<u64>,
     crashed: bool,
+    /// Whether the page cache holds nothing.
+    cold: bool,
 }
 
 /// A simulated disk; clones are the same disk.
@@ -97,6 +99,7 @@ impl SimDisk {
             operations: 0,
             crash_at: None,
             crashed: false,
+            cold: false,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -146,6 +149,11 @@ impl SimDisk {
     /// Bounds the disk; `None` lifts the bound. Beyond it writes stop half-way with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;
+    }
+
+    /// Whether reads have to wait for the disk from now on, which `read_cached_at` does not.
+    pub fn set_cold(&self, cold: bool) {
+        self.state.lock().cold = cold;
     }
 
     /// Bytes in files.
@@ -392,6 +400,11 @@ impl DiskFile for SimFile {
         }
         state.injected(Operation::Read, &self.path)?;
         Ok(state.files[&self.inode].read(buffer, position))
+    }
+
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let cold = self.disk.state.lock().cold;
+        if cold { Err(io::ErrorKind::WouldBlock.into()) } else { self.read_at(buffer, position) }
     }
 
     fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use super::*;
 use crate::kafka::testing::{TestBroker, wire_id};
 use crate::kafka::wire::{StrBytes, Uuid};
-use crate::log::Origin;
+use crate::log::{BatchBuilder, Compression, Origin};
 use crate::stream::Acks;
 use crate::stream::testing::{batch, lead, registration};
 use crate::wal::Admission;
@@ -62,6 +62,19 @@ fn with_data(partitions: usize) -> TestBroker {
     }
     broker.node.flush();
     broker
+}
+
+/// A read of the disk that waits, on a reactor where everybody else would wait with it.
+#[tokio::test]
+async fn what_is_not_in_memory_is_read_beside_the_reactor() {
+    let broker = with_data(2);
+    broker.node.disk.set_cold(true);
+    let mut cold = Box::pin(fetched(&broker, 12, request(0, vec![partition("t", 0, 0), partition("t", 1, 3)])));
+    assert!(cold.as_mut().now_or_never().is_none(), "the reactor goes on");
+    assert_eq!(sizes(&cold.await), [2, 1]);
+    broker.node.disk.set_cold(false);
+    let warm = fetched(&broker, 12, request(0, vec![partition("t", 0, 0)])).now_or_never();
+    assert_eq!(sizes(&warm.expect("what is in memory is read at once")), [2]);
 }
 
 fn sizes(data: &[PartitionData]) -> Vec<usize> {
@@ -290,4 +303,65 @@ async fn idle_polls_leave_nothing_behind() {
     let data = fetched(&broker, 12, request(0, vec![partition("t", 0, 6)])).await;
     assert_eq!(sizes(&data), [1]);
     assert!(data[0].records.iter().map(Bytes::len).sum::<usize>() > 0);
+}
+
+/// Topic `large` with so many flushed batches of one record, each of somewhat less than half a step.
+fn with_large_batches(broker: &TestBroker, batches: usize) -> usize {
+    broker.node.create("large", 1);
+    let partition = broker.node.partitions.by_name("large", 0).expect("it was created");
+    let record = vec![7; STEP / 2 - 1000];
+    let large = BatchBuilder::new(Compression::None).record(1000, None, Some(&record)).build();
+    for _ in 0..batches {
+        partition.append(large.clone(), Acks::Leader, Origin::Client, Admission::unbounded()).expect("it is taken");
+        broker.node.flush();
+    }
+    large.len()
+}
+
+fn of_any_size(from: i64) -> FetchRequest {
+    let all = FetchPartition { max_bytes: i32::MAX, ..partition("large", 0, from) };
+    FetchRequest { max_bytes: i32::MAX, ..request(0, vec![all]) }
+}
+
+/// The base offsets of the batches in an answer.
+fn base_offsets(data: &PartitionData) -> Vec<i64> {
+    let mut bytes: &[u8] = &data.records.concat();
+    let mut offsets = Vec::new();
+    while let Some((head, _)) = bytes.split_first_chunk::<12>() {
+        offsets.push(i64::from_be_bytes(head[..8].try_into().expect("eight bytes")));
+        let length = i32::from_be_bytes(head[8..].try_into().expect("four bytes"));
+        bytes = &bytes[12 + length as usize..];
+    }
+    offsets
+}
+
+#[tokio::test]
+async fn what_is_more_than_a_step_is_read_in_steps_without_a_gap() {
+    let broker = TestBroker::start();
+    let size = with_large_batches(&broker, 7);
+    let before = broker.broker.response_memory.available();
+    let response = handle(&broker.context::<kafka_wire::FetchRequest>(12), of_any_size(1)).await;
+    let data = &response.partitions[0].1;
+    assert_eq!(base_offsets(data), (1..7).collect::<Vec<i64>>());
+    assert_eq!(broker.broker.response_memory.available(), before - 6 * size, "what was read is reserved, no more");
+    drop(response);
+    assert_eq!(broker.broker.response_memory.available(), before);
+}
+
+/// Many short answers instead of a few long ones: a fetch goes on where the last one ended.
+#[tokio::test]
+async fn with_little_memory_an_answer_ends_after_fewer_steps_and_the_next_goes_on() {
+    let broker = TestBroker::with_response_memory(ResponseMemory::new(2 * STEP));
+    with_large_batches(&broker, 7);
+    let mut offsets = Vec::new();
+    let mut answers = 0;
+    while offsets.len() < 7 {
+        let data = fetched(&broker, 12, of_any_size(offsets.len() as i64)).await;
+        let read = base_offsets(&data[0]);
+        assert!(!read.is_empty() && read.len() < 7, "an answer has some, but not all: {read:?}");
+        offsets.extend(read);
+        answers += 1;
+    }
+    assert_eq!(offsets, (0..7).collect::<Vec<i64>>());
+    assert!(answers > 1);
 }

@@ -13,9 +13,9 @@ use crate::ids::{ProducerEpoch, ProducerId, TopicId};
 use crate::kafka::service::Answer;
 use crate::kafka::testing::{TestBroker, decoded, encoded, wire_id};
 use crate::kafka::wire::StrBytes;
-use crate::log::{BatchBuilder, CleanupPolicy, Compression, LogConfig};
+use crate::log::{BatchBuilder, CleanupPolicy, Compression, LogConfig, TopicCompression};
 use crate::message;
-use crate::stream::testing::batch;
+use crate::stream::testing::{batch, lead, registration};
 
 /// A request for partitions of topic `t`.
 fn request(acks: i16, partitions: Vec<(i32, Bytes)>) -> Request {
@@ -39,7 +39,7 @@ fn start(broker: &TestBroker, version: i16, request: &Request) -> Call<Pending> 
 fn pipelined(broker: &TestBroker, version: i16, request: &Request) -> Pending {
     match start(broker, version, request) {
         Call::Pipelined(pending) => pending,
-        Call::Serial(_) | Call::Cancellable(_) => panic!("there is room"),
+        Call::Deferred(_) | Call::Serial(_) | Call::Cancellable(_) => panic!("there is room"),
     }
 }
 
@@ -135,16 +135,37 @@ async fn topics_by_id_are_found_or_unknown() {
     assert_eq!(errors(&broker, 13, &by_id), [ErrorCode::UnknownTopicId.code(); 2]);
 }
 
+/// As Kafka's delayed produce: what is not satisfied when the time is up, however short, is answered REQUEST_TIMED_OUT.
 #[tokio::test]
 async fn replicas_that_take_too_long_time_the_request_out() {
     let broker = TestBroker::start();
+    let partition = broker.node.partition("t");
+    lead(&partition, &registration(3, &[0, 1], &[0, 1]));
+    for timeout_ms in [0, 1] {
+        let mut impatient = request(-1, vec![(0, batch(1))]);
+        impatient.timeout_ms = timeout_ms;
+        let Answer::Body(body) = pipelined(&broker, 9, &impatient).await else { panic!("there is a response") };
+        let response: Response = decoded(&body, 9);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::RequestTimedOut.code());
+        broker.node.flush();
+    }
+}
+
+/// Kafka satisfies acks=all at once when the leader is alone in the ISR: a time-out of 0 does not matter to it.
+#[tokio::test]
+async fn a_leader_that_is_alone_in_sync_never_times_out() {
+    let broker = TestBroker::start();
     broker.node.create("t", 1);
-    let mut impatient = request(-1, vec![(0, batch(1))]);
-    impatient.timeout_ms = 0;
-    let Answer::Body(body) = pipelined(&broker, 9, &impatient).await else { panic!("there is a response") };
-    let response: Response = decoded(&body, 9);
-    assert_eq!(response.responses[0].partition_responses[0].error_code, ErrorCode::RequestTimedOut.code());
-    broker.node.flush();
+    for timeout_ms in [0, -1, 1] {
+        let mut impatient = request(-1, vec![(0, batch(1))]);
+        impatient.timeout_ms = timeout_ms;
+        let mut pending = pipelined(&broker, 9, &impatient);
+        assert!((&mut pending).now_or_never().is_none(), "nothing is flushed");
+        broker.node.flush();
+        let Some(Answer::Body(body)) = pending.now_or_never() else { panic!("everything is flushed") };
+        let response: Response = decoded(&body, 9);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    }
 }
 
 #[tokio::test]
@@ -229,16 +250,60 @@ async fn without_room_in_the_wal_the_request_waits_and_its_connection_with_it() 
     let broker = TestBroker::start();
     broker.node.create("t", 2);
     let held = broker.node.wal.admit(8 << 20).await;
-    let Call::Serial(mut rest) = start(&broker, 9, &request(1, vec![(0, batch(1)), (1, batch(1))])) else {
+    let Call::Deferred(mut rest) = start(&broker, 9, &request(1, vec![(0, batch(1)), (1, batch(1))])) else {
         panic!("there is no room")
     };
     assert!((&mut rest).now_or_never().is_none());
     drop(held);
-    assert!((&mut rest).now_or_never().is_none(), "appended, but not flushed");
+    let mut pending = rest.now_or_never().expect("appended");
+    assert!((&mut pending).now_or_never().is_none(), "not flushed");
     broker.node.flush();
-    let Some(Answer::Body(body)) = rest.now_or_never() else { panic!("everything is flushed") };
+    let Some(Answer::Body(body)) = pending.now_or_never() else { panic!("everything is flushed") };
     let response: Response = decoded(&body, 9);
     assert!(response.responses[0].partition_responses.iter().all(|partition| partition.error_code == 0));
+}
+
+/// A batch of one record with so many zeros.
+fn packed(codec: Compression, zeros: usize) -> Bytes {
+    BatchBuilder::new(codec).record(1000, None, Some(&vec![0; zeros])).build()
+}
+
+#[tokio::test]
+async fn what_takes_long_to_unpack_is_unpacked_beside_the_reactor_in_its_order() {
+    let broker = TestBroker::start();
+    broker.node.create("t", 2);
+    // Small on the wire, large when unpacked.
+    let long = request(1, vec![(0, batch(1)), (1, packed(Compression::Gzip, 900_000)), (0, batch(1))]);
+    let Call::Deferred(rest) = start(&broker, 9, &long) else { panic!("it takes long") };
+    let offsets = |index| broker.node.partitions.by_name("t", index).expect("it was created").offsets().log_end.get();
+    assert_eq!((offsets(0), offsets(1)), (1, 0), "what comes before is appended at once");
+    let pending = rest.await;
+    assert_eq!((offsets(0), offsets(1)), (2, 1));
+    broker.node.flush();
+    let Some(Answer::Body(body)) = pending.now_or_never() else { panic!("everything is flushed") };
+    let response: Response = decoded(&body, 9);
+    let partitions = &response.responses[0].partition_responses;
+    let outcomes: Vec<_> = partitions.iter().map(|it| (it.error_code, it.base_offset)).collect();
+    assert_eq!(outcomes, [(0, 0), (0, 0), (0, 1)]);
+}
+
+#[tokio::test]
+async fn only_what_takes_long_leaves_the_reactor() {
+    let broker = TestBroker::start();
+    broker.node.create("t", 1);
+    let deferred = |records| matches!(start(&broker, 9, &request(1, vec![(0, records)])), Call::Deferred(_));
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        assert!(!deferred(packed(codec, 100_000)), "{codec:?}");
+        assert!(deferred(packed(codec, 600_000)), "{codec:?}");
+    }
+    assert!(!deferred(packed(Compression::None, 900_000)));
+    // The topic's own codec: packing is slow.
+    let zstd = LogConfig { compression: TopicCompression::Always(Compression::Zstd), ..LogConfig::default() };
+    broker.node.partitions.by_name("t", 0).expect("it was created").log().set_config(Arc::new(zstd));
+    assert!(!deferred(packed(Compression::None, 10_000)));
+    assert!(deferred(packed(Compression::None, 20_000)));
+    assert!(deferred(packed(Compression::Gzip, 20_000)));
+    assert!(!deferred(packed(Compression::Zstd, 100_000)));
 }
 
 #[tokio::test]

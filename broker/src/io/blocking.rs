@@ -1,0 +1,29 @@
+//! Work that blocks, on threads that may.
+
+/// Runs what may wait for the disk on a thread that may; a panic there is a panic here.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(why) => match why.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that shuts down cancels work, and with it whoever waits for it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_done_is_returned() {
+        assert_eq!(blocking(|| 7).await, 7);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the disk is gone")]
+    async fn a_panic_goes_on_in_whoever_waits() {
+        blocking(|| panic!("the disk is gone")).await
+    }
+}
