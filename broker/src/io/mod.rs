@@ -1,8 +1,9 @@
-//! The seam to the world: disk, clock and network, real or simulated; and threads that may wait for them.
+//! The seam to the world: disk, clock, network and chance, real or simulated; and threads that may wait for them.
 
 mod blocking;
 pub mod clock;
 pub mod disk;
 pub mod net;
+pub mod rng;
 
 pub use blocking::blocking;

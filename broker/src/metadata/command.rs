@@ -1,5 +1,7 @@
 //! The commands of the metadata plane.
 
+use uuid::Uuid;
+
 use super::topology::{ClusterVersion, ConfigResource, Node};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId, TopicPartition};
 
@@ -176,6 +178,34 @@ pub enum Command {
         epoch: u64,
         /// Any command but another of this kind.
         command: Box<Command>,
+    },
+    /// Lets a node into the metadata plane; for a member with the same data folder, notes its address. Refused while
+    /// the roster names the node with another data folder.
+    AdmitMember {
+        /// Who.
+        node: NodeId,
+        /// The identity of its data folder.
+        directory: Uuid,
+        /// Where its peers reach it: `host:port`.
+        address: String,
+        /// Whether a new member is to vote once it has caught up. A known one stays what it is.
+        vote: bool,
+    },
+    /// Makes a learner a voter once it has caught up, or a voter a learner.
+    SetMemberVote {
+        /// Who.
+        node: NodeId,
+        /// The identity of its data folder: another one's member is not meant.
+        directory: Uuid,
+        /// Whether it is to vote.
+        vote: bool,
+    },
+    /// Takes a node out of the metadata plane.
+    RemoveMember {
+        /// Who.
+        node: NodeId,
+        /// The identity of its data folder: another one's member is not meant.
+        directory: Uuid,
     },
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
+use super::membership::{Member, Seat};
 use super::topology::{
     ClusterVersion, ConfigResource, Drain, Node, OperatorLease, PartitionRegistration, StopGrant, Topic,
 };
@@ -32,6 +33,10 @@ pub struct Image {
     pub(super) stop: Option<StopGrant>,
     pub(super) operator: Option<OperatorLease>,
     pub(super) throttle: Option<u64>,
+    /// The metadata plane's roster.
+    pub(super) members: OrdMap<NodeId, Arc<Member>>,
+    /// Who votes and who learns. Raft's own snapshots hold it, so that of the state does not.
+    pub(super) seats: OrdMap<NodeId, Seat>,
 }
 
 /// How a topic differs between two images.
@@ -66,6 +71,8 @@ impl Image {
             stop: None,
             operator: None,
             throttle: None,
+            members: OrdMap::new(),
+            seats: OrdMap::new(),
         }
     }
 

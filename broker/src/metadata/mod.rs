@@ -2,7 +2,7 @@
 //! Does no I/O: `raft/` replicates and stores.
 //!
 //! Reading order: [`topology`] (what there is), [`command`] (what may change it) and [`outcome`], [`state`] (how), [`image`] (who
-//! reads it), [`codec`] and [`snapshot`] (as bytes), [`placement`] and [`controller`] (who proposes).
+//! reads it), [`membership`] (the nodes of the metadata plane itself), [`codec`] and [`snapshot`] (as bytes), [`placement`] and [`controller`] (who proposes).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ pub mod controller;
 mod election;
 pub mod heartbeat;
 pub mod image;
+pub mod membership;
 pub mod outcome;
 pub mod placement;
 mod proto;
@@ -31,6 +32,7 @@ pub mod topology;
 pub use command::{AlterPartition, Command, ConfigChange, ElectionKind, Move, NewTopic};
 pub use heartbeat::{Heartbeat, HeartbeatLink, HeartbeatReply, HeartbeatSink};
 pub use image::{Image, TopicChange};
+pub use membership::{Member, Members, Membership, MembershipError, PeerStatus, RaftRole, RaftStatus, Seat, Target};
 pub use outcome::{Outcome, Refused};
 pub use state::State;
 pub use topology::{

@@ -121,6 +121,15 @@ pub enum Refused {
     /// The replicas that would be left are not enough in sync.
     #[error("the replicas that would be left are not in sync")]
     NotEnoughInSync = 27,
+    /// No such member of the metadata plane, or not with that data folder.
+    #[error("the node is no member of the metadata plane with that data folder")]
+    UnknownMember = 40,
+    /// The member is being removed.
+    #[error("the node is being removed from the metadata plane")]
+    MemberLeaving = 41,
+    /// The metadata plane would have no voter.
+    #[error("the node is the last voter of the metadata plane")]
+    LastVoter = 42,
 }
 
 impl Refused {
@@ -135,7 +144,7 @@ impl Refused {
     }
 
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::TopicExists,
         Self::UnknownTopic,
         Self::UnknownPartition,
@@ -163,5 +172,8 @@ impl Refused {
         Self::EligibleLeadersNotAvailable,
         Self::NoReassignment,
         Self::NotEnoughInSync,
+        Self::UnknownMember,
+        Self::MemberLeaving,
+        Self::LastVoter,
     ];
 }

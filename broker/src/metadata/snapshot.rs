@@ -6,10 +6,11 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::codec::{
-    DecodeError, node_from, node_to, replicas_from, replicas_to, resource_from, resource_to, setting_to, settings_from,
-    topic_id_from, topic_id_to, version_from,
+    DecodeError, directory_from, directory_to, node_from, node_to, replicas_from, replicas_to, resource_from,
+    resource_to, setting_to, settings_from, topic_id_from, topic_id_to, version_from,
 };
 use super::image::Image;
+use super::membership::{Member, Target};
 use super::proto;
 use super::topology::{Drain, OperatorLease, PartitionRegistration, Reassignment, StopGrant, Topic};
 use crate::ids::{BrokerEpoch, NodeId};
@@ -32,6 +33,7 @@ pub fn encode(image: &Image) -> Vec<u8> {
         stop: image.stop.map(stop_to),
         operator: image.operator.as_ref().map(lease_to),
         throttle: image.throttle,
+        members: image.roster().map(member_to).collect(),
     };
     snapshot.encode_to_vec()
 }
@@ -48,6 +50,10 @@ pub fn decode(bytes: Bytes) -> Result<Image, DecodeError> {
     image.throttle = snapshot.throttle;
     for drain in snapshot.drains {
         image.drains.insert(drain.node.try_into()?, Drain { partitions: drain.partitions });
+    }
+    for member in snapshot.members {
+        let member = member_from(member)?;
+        image.members.insert(member.node, Arc::new(member));
     }
     for node in snapshot.nodes {
         let node = node_from(node)?;
@@ -66,6 +72,35 @@ pub fn decode(bytes: Bytes) -> Result<Image, DecodeError> {
         image.configs.insert(resource, Arc::new(settings_from(configs.settings)?));
     }
     Ok(image)
+}
+
+fn member_to(member: &Member) -> proto::Member {
+    let target = match member.target {
+        Target::Learner => proto::MemberTarget::Learner,
+        Target::Voter => proto::MemberTarget::Voter,
+        Target::Gone => proto::MemberTarget::Gone,
+    };
+    proto::Member {
+        node: member.node.get(),
+        directory: directory_to(member.directory),
+        address: member.address.clone(),
+        target: target.into(),
+    }
+}
+
+fn member_from(message: proto::Member) -> Result<Member, DecodeError> {
+    let target = match message.target() {
+        proto::MemberTarget::Unspecified => return Err(DecodeError::UnknownKind),
+        proto::MemberTarget::Learner => Target::Learner,
+        proto::MemberTarget::Voter => Target::Voter,
+        proto::MemberTarget::Gone => Target::Gone,
+    };
+    Ok(Member {
+        node: message.node.try_into()?,
+        directory: directory_from(&message.directory)?,
+        address: message.address,
+        target,
+    })
 }
 
 fn drain_to(node: NodeId, drain: Drain) -> proto::Drain {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::command::{AlterPartition, Command, ConfigChange, NewTopic};
 use super::election;
 use super::image::Image;
+use super::membership::Seat;
 use super::outcome::{Outcome, Refused};
 use super::topology::{ConfigResource, Node, PartitionRegistration, Topic};
 use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, ProducerId, TopicId};
@@ -48,6 +49,11 @@ impl State {
         self.image.index = index;
     }
 
+    /// Takes note of who votes and who learns, as of the entry that was applied last.
+    pub fn seat(&mut self, seats: impl IntoIterator<Item = (NodeId, Seat)>) {
+        self.image.seat(seats);
+    }
+
     /// Applies the command of the entry at `index`.
     pub fn apply(&mut self, index: u64, command: Command) -> Outcome {
         self.skip(index);
@@ -62,6 +68,11 @@ impl State {
             Command::AlterPartition(change) => self.alter_partition(change),
             Command::SetConfigs { resource, changes } => self.set_configs(resource, changes),
             Command::AllocateProducerIds { node, epoch } => self.allocate_producer_ids(node, epoch),
+            Command::AdmitMember { node, directory, address, vote } => {
+                self.image.admit_member(node, directory, address, vote)
+            }
+            Command::SetMemberVote { node, directory, vote } => self.image.set_member_vote(node, directory, vote),
+            Command::RemoveMember { node, directory } => self.image.remove_member(node, directory),
             // Built next: refused until then.
             _ => Err(Refused::ClusterVersionTooOld),
         };

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{
-    DecodeError, node_from, node_to, replicas_from, replicas_to, resource_from, resource_to, setting_to, settings_from,
-    topic_id_from, topic_id_to, topic_partition_from, topic_partition_to, version_from,
+    DecodeError, directory_from, directory_to, node_from, node_to, replicas_from, replicas_to, resource_from,
+    resource_to, setting_to, settings_from, topic_id_from, topic_id_to, topic_partition_from, topic_partition_to,
+    version_from,
 };
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicPartition};
 use crate::metadata::command::{AlterPartition, Command, ElectionKind, Move, NewTopic};
@@ -90,6 +91,20 @@ fn command_from(message: proto::Command) -> Result<Command, DecodeError> {
             }
             Command::UnderLease { epoch: message.epoch, command: Box::new(command) }
         }
+        Kind::AdmitMember(message) => Command::AdmitMember {
+            node: message.node.try_into()?,
+            directory: directory_from(&message.directory)?,
+            address: message.address,
+            vote: message.vote,
+        },
+        Kind::SetMemberVote(message) => Command::SetMemberVote {
+            node: message.node.try_into()?,
+            directory: directory_from(&message.directory)?,
+            vote: message.vote,
+        },
+        Kind::RemoveMember(message) => {
+            Command::RemoveMember { node: message.node.try_into()?, directory: directory_from(&message.directory)? }
+        }
     })
 }
 
@@ -100,6 +115,20 @@ fn command_to(command: &Command) -> proto::Command {
 fn kind_of(command: &Command) -> proto::command::Kind {
     use proto::command::Kind;
     match command {
+        Command::AdmitMember { node, directory, address, vote } => Kind::AdmitMember(proto::AdmitMember {
+            node: node.get(),
+            directory: directory_to(*directory),
+            address: address.clone(),
+            vote: *vote,
+        }),
+        Command::SetMemberVote { node, directory, vote } => Kind::SetMemberVote(proto::SetMemberVote {
+            node: node.get(),
+            directory: directory_to(*directory),
+            vote: *vote,
+        }),
+        Command::RemoveMember { node, directory } => {
+            Kind::RemoveMember(proto::RemoveMember { node: node.get(), directory: directory_to(*directory) })
+        }
         Command::RegisterNode { node, acked_may_be_lost } => {
             Kind::RegisterNode(proto::RegisterNode { node: Some(node_to(node)), acked_may_be_lost: *acked_may_be_lost })
         }

@@ -44,7 +44,7 @@ impl From<InvalidId> for DecodeError {
 pub(super) fn node_to(node: &Node) -> proto::Node {
     proto::Node {
         id: node.id.get(),
-        directory: Bytes::copy_from_slice(node.directory.as_bytes()),
+        directory: directory_to(node.directory),
         epoch: node.epoch.get(),
         fenced: node.fenced,
         host: node.host.clone(),
@@ -91,7 +91,11 @@ pub(super) fn version_from(number: u32) -> Result<ClusterVersion, DecodeError> {
     ClusterVersion::new(number).ok_or_else(|| DecodeError::Invalid("cluster version 0".to_owned()))
 }
 
-fn directory_from(bytes: &[u8]) -> Result<Uuid, DecodeError> {
+pub(super) fn directory_to(directory: Uuid) -> Bytes {
+    Bytes::copy_from_slice(directory.as_bytes())
+}
+
+pub(super) fn directory_from(bytes: &[u8]) -> Result<Uuid, DecodeError> {
     Uuid::from_slice(bytes).map_err(|e| DecodeError::Invalid(e.to_string()))
 }
 
