@@ -35,9 +35,9 @@ pub(super) async fn create(
 ) -> Result<(), CreateError> {
     let image = metadata.image();
     // On a cluster that is still smaller than the replication factor the topic starts with what there is.
-    let replicas = (options.offsets_topic_replication_factor as usize).min(image.nodes().count());
+    let replicas = (options.offsets_topic_replication_factor as usize).min(image.nodes_for_replicas().count());
     let start = new_id().as_u128() as usize;
-    let assignment = place(image.nodes(), options.offsets_topic_partitions as usize, replicas, start)?;
+    let assignment = place(image.nodes_for_replicas(), options.offsets_topic_partitions as usize, replicas, start)?;
     let topic = NewTopic {
         name: OFFSETS_TOPIC.to_owned(),
         id: TopicId::from_uuid(new_id()).expect("a random id is not zero"),

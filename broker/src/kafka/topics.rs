@@ -142,7 +142,7 @@ impl Wanted {
             let message = "Number of partitions was set to an invalid non-positive value.";
             return Err(Refusal::new(ErrorCode::InvalidPartitions, message));
         }
-        place(image.nodes(), partitions as usize, replicas.max(0) as usize, rand::random::<u32>() as usize)
+        place(image.nodes_for_replicas(), partitions as usize, replicas.max(0) as usize, rand::random::<u32>() as usize)
             .map_err(|error| Refusal::new(ErrorCode::InvalidReplicationFactor, error.to_string()))
     }
 

@@ -3,23 +3,34 @@
 //!
 //! Each function changes one registration and leaves `partition_epoch` to its caller.
 
+use super::outcome::Refused;
 use super::topology::PartitionRegistration;
 use crate::ids::{BrokerEpoch, NodeId};
+
+/// A node that is alive, as elections see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// Its current registration.
+    pub epoch: BrokerEpoch,
+    /// Whether it is about to stop: it leads only if nobody else can.
+    pub stopping: bool,
+}
 
 /// The registration of a new partition: the first replica that is alive leads, all that are alive are in sync.
 /// `None` when none is.
 pub(super) fn first_registration(
     replicas: &[NodeId],
-    alive: impl Fn(NodeId) -> Option<BrokerEpoch>,
+    alive: impl Fn(NodeId) -> Option<Candidate>,
 ) -> Option<PartitionRegistration> {
     let isr: Vec<NodeId> = replicas.iter().copied().filter(|&replica| alive(replica).is_some()).collect();
-    let leader = *isr.first()?;
+    let stays = |replica: &NodeId| alive(*replica).is_some_and(|candidate| !candidate.stopping);
+    let leader = isr.iter().copied().find(stays).or_else(|| isr.first().copied())?;
     Some(PartitionRegistration {
         replicas: replicas.to_vec(),
         isr,
         elr: Vec::new(),
         leader: Some(leader),
-        leader_broker_epoch: alive(leader),
+        leader_broker_epoch: alive(leader).map(|candidate| candidate.epoch),
         leader_epoch: crate::ids::LeaderEpoch::FIRST,
         partition_epoch: crate::ids::PartitionEpoch::FIRST,
         last_leader: Some(leader),
@@ -30,23 +41,78 @@ pub(super) fn first_registration(
 /// Elects anew: a member of the ISR that is alive, else of the ELR, in the order of the replicas. Where both are empty
 /// the last leader may, if it still has its data folder. Otherwise nobody leads.
 ///
-/// `minimum` is how many in-sync replicas acks=all needs. Does nothing when nobody led and nobody can.
+/// A node that is stopping is elected only where there is no other, and keeps then what it has.
+///
+/// `minimum` is how many in-sync replicas acks=all needs. Does nothing when the same node leads on in the same
+/// registration, or nobody led and nobody can.
 pub(super) fn elect(
     partition: &mut PartitionRegistration,
     minimum: usize,
-    alive: impl Fn(NodeId) -> Option<BrokerEpoch>,
+    alive: impl Fn(NodeId) -> Option<Candidate>,
 ) {
     let candidate = |eligible: &[NodeId]| {
-        let mut candidates = partition.replicas.iter().filter(|replica| eligible.contains(replica));
-        candidates.find_map(|&replica| alive(replica).map(|epoch| (replica, epoch)))
+        let candidates = || {
+            let eligible = partition.replicas.iter().filter(|replica| eligible.contains(replica));
+            eligible.filter_map(|&replica| alive(replica).map(|candidate| (replica, candidate)))
+        };
+        let staying = candidates().find(|(_, candidate)| !candidate.stopping);
+        staying
+            .or_else(|| candidates().find(|(replica, _)| partition.leader == Some(*replica)))
+            .or_else(|| candidates().next())
     };
     let elected = candidate(&partition.isr).or_else(|| candidate(&partition.elr)).or_else(|| {
         let nobody_eligible = partition.isr.is_empty() && partition.elr.is_empty();
         candidate(partition.last_leader.as_slice()).filter(|_| nobody_eligible)
     });
-    if elected.is_none() && partition.leader.is_none() {
+    let elected = elected.map(|(leader, candidate)| (leader, candidate.epoch));
+    if elected == partition.leader.zip(partition.leader_broker_epoch) {
         return;
     }
+    lead(partition, elected);
+    settle_eligible(partition, minimum);
+}
+
+/// Gives the leadership to the first replica, if it is alive, stays, and is in sync (KIP-460).
+pub(super) fn elect_preferred(
+    partition: &mut PartitionRegistration,
+    minimum: usize,
+    alive: impl Fn(NodeId) -> Option<Candidate>,
+) -> Result<(), Refused> {
+    let preferred = partition.replicas.first().copied().filter(|replica| partition.isr.contains(replica));
+    let (preferred, candidate) = preferred
+        .and_then(|replica| alive(replica).map(|candidate| (replica, candidate)))
+        .ok_or(Refused::PreferredLeaderNotAvailable)?;
+    if partition.leader == Some(preferred) {
+        return Err(Refused::ElectionNotNeeded);
+    }
+    if candidate.stopping {
+        return Err(Refused::PreferredLeaderNotAvailable);
+    }
+    lead(partition, Some((preferred, candidate.epoch)));
+    settle_eligible(partition, minimum);
+    Ok(())
+}
+
+/// Rule 11: where nobody leads, lets a replica lead whose log may lack acknowledged records: who led last if it is
+/// alive, else the first that is. The others start over from what it has.
+pub(super) fn elect_unclean(
+    partition: &mut PartitionRegistration,
+    alive: impl Fn(NodeId) -> Option<Candidate>,
+) -> Result<(), Refused> {
+    if partition.leader.is_some() {
+        return Err(Refused::ElectionNotNeeded);
+    }
+    let last = partition.last_leader.filter(|last| partition.replicas.contains(last));
+    let order = last.into_iter().chain(partition.replicas.iter().copied());
+    let mut candidates = order.filter_map(|replica| alive(replica).map(|candidate| (replica, candidate.epoch)));
+    let elected = candidates.next().ok_or(Refused::EligibleLeadersNotAvailable)?;
+    partition.elr.clear();
+    lead(partition, Some(elected));
+    Ok(())
+}
+
+/// Begins a leadership, or the time without one. A leader from outside the ISR is the whole ISR.
+fn lead(partition: &mut PartitionRegistration, elected: Option<(NodeId, BrokerEpoch)>) {
     partition.leader = elected.map(|(leader, _)| leader);
     partition.leader_broker_epoch = elected.map(|(_, epoch)| epoch);
     partition.leader_epoch = partition.leader_epoch.next();
@@ -56,8 +122,16 @@ pub(super) fn elect(
             partition.isr = vec![leader];
             partition.elr.retain(|&eligible| eligible != leader);
         }
-        settle_eligible(partition, minimum);
     }
+}
+
+/// Whether the node is all that may lead.
+pub(super) fn is_last_copy(partition: &PartitionRegistration, node: NodeId) -> bool {
+    let mut eligible = partition.isr.iter().chain(&partition.elr).peekable();
+    if eligible.peek().is_none() {
+        return partition.last_leader == Some(node);
+    }
+    eligible.all(|&eligible| eligible == node)
 }
 
 /// Replaces the ISR. Members that leave stay eligible as leaders while the rest is below the minimum.
@@ -91,8 +165,15 @@ mod tests {
         ids.iter().copied().map(NodeId::new).collect()
     }
 
-    fn alive(ids: &'static [i32]) -> impl Fn(NodeId) -> Option<BrokerEpoch> {
-        |node| ids.contains(&node.get()).then(|| BrokerEpoch::new(100 + i64::from(node.get())))
+    fn alive(ids: &'static [i32]) -> impl Fn(NodeId) -> Option<Candidate> {
+        stopping(ids, &[])
+    }
+
+    fn stopping(ids: &'static [i32], stopping: &'static [i32]) -> impl Fn(NodeId) -> Option<Candidate> {
+        |node| {
+            let epoch = BrokerEpoch::new(100 + i64::from(node.get()));
+            ids.contains(&node.get()).then(|| Candidate { epoch, stopping: stopping.contains(&node.get()) })
+        }
     }
 
     fn partition(isr: &[i32], elr: &[i32], leader: Option<i32>) -> PartitionRegistration {
@@ -147,6 +228,62 @@ mod tests {
         assert_eq!(above.elr, nodes(&[1]));
         replace_isr(&mut above, nodes(&[0, 2]), 2);
         assert_eq!(above.elr, nodes(&[]), "the minimum is reached again");
+    }
+
+    #[test]
+    fn a_stopping_node_leads_only_what_nobody_else_can() {
+        let mut moved = partition(&[0, 1, 2], &[], Some(0));
+        elect(&mut moved, 2, stopping(&[0, 1, 2], &[0, 1]));
+        assert_eq!(moved.leader, Some(NodeId::new(2)));
+        let mut alone = partition(&[0], &[], Some(0));
+        alone.leader_broker_epoch = Some(BrokerEpoch::new(100));
+        let before = alone.clone();
+        elect(&mut alone, 1, stopping(&[0, 1], &[0]));
+        assert_eq!(alone, before, "it goes on in the same leadership");
+        let mut both = partition(&[0, 1], &[], Some(1));
+        both.leader_broker_epoch = Some(BrokerEpoch::new(101));
+        let before = both.clone();
+        elect(&mut both, 1, stopping(&[0, 1], &[0, 1]));
+        assert_eq!(both, before, "it would only move to another that stops");
+    }
+
+    #[test]
+    fn a_preferred_election_needs_the_first_replica_alive_and_in_sync() {
+        let cases = [
+            (partition(&[0, 1], &[], Some(1)), stopping(&[0, 1], &[]), Ok(())),
+            (partition(&[0, 1], &[], Some(0)), stopping(&[0, 1], &[]), Err(Refused::ElectionNotNeeded)),
+            (partition(&[1], &[0], Some(1)), stopping(&[0, 1], &[]), Err(Refused::PreferredLeaderNotAvailable)),
+            (partition(&[0, 1], &[], Some(1)), stopping(&[0, 1], &[0]), Err(Refused::PreferredLeaderNotAvailable)),
+        ];
+        for (mut partition, alive, outcome) in cases {
+            let before = partition.clone();
+            assert_eq!(elect_preferred(&mut partition, 1, alive), outcome, "{before:?}");
+            if outcome.is_ok() {
+                assert_eq!(partition.leader, Some(NodeId::new(0)));
+                assert_eq!(partition.leader_epoch, before.leader_epoch.next());
+                assert_eq!(partition.isr, before.isr);
+            } else {
+                assert_eq!(partition, before);
+            }
+        }
+    }
+
+    #[test]
+    fn rule_11_an_unclean_election_takes_who_led_last_and_only_where_nobody_leads() {
+        let mut led = partition(&[0], &[], Some(0));
+        assert_eq!(elect_unclean(&mut led, alive(&[0, 1])), Err(Refused::ElectionNotNeeded));
+        let offline = |last: i32| {
+            let mut offline = partition(&[], &[0], None);
+            offline.last_leader = Some(NodeId::new(last));
+            offline
+        };
+        assert_eq!(elect_unclean(&mut offline(0), alive(&[])), Err(Refused::EligibleLeadersNotAvailable));
+        for (last, leader) in [(2, 2), (0, 1)] {
+            let mut partition = offline(last);
+            assert_eq!(elect_unclean(&mut partition, alive(&[1, 2])), Ok(()));
+            assert_eq!(partition.leader, Some(NodeId::new(leader)));
+            assert_eq!((partition.isr, partition.elr), (nodes(&[leader]), nodes(&[])));
+        }
     }
 
     #[test]

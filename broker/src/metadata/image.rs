@@ -9,14 +9,18 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
+use super::election::Candidate;
 use super::membership::{Member, Seat};
 use super::topology::{
     ClusterVersion, ConfigResource, Drain, Node, OperatorLease, PartitionRegistration, StopGrant, Topic,
 };
-use crate::ids::{NodeId, ProducerId, TopicId, TopicPartition};
+use crate::ids::{BrokerEpoch, NodeId, ProducerId, TopicId, TopicPartition};
 
 /// The settings of one resource, by name.
 pub(super) type Settings = Arc<BTreeMap<String, String>>;
+
+/// The setting that says how many in-sync replicas acks=all needs.
+pub(super) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 
 /// The replicated state at one Raft index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +159,50 @@ impl Image {
     /// One partition.
     pub fn partition(&self, id: &TopicPartition) -> Option<&Arc<PartitionRegistration>> {
         self.topics_by_id.get(&id.topic)?.partitions.get(id.partition.get() as usize)
+    }
+
+    /// All partitions, by topic id.
+    pub fn partitions(&self) -> impl Iterator<Item = (TopicPartition, &Arc<PartitionRegistration>)> {
+        self.topics_by_id.values().flat_map(|topic| topic.indexed())
+    }
+
+    /// The nodes that new replicas may be placed on: those that are not drained.
+    pub fn nodes_for_replicas(&self) -> impl Iterator<Item = &Node> {
+        self.nodes().filter(|node| !self.drains.contains_key(&node.id))
+    }
+
+    /// The current registration of a node that is not fenced.
+    pub(super) fn alive(&self, id: NodeId) -> Option<BrokerEpoch> {
+        self.node(id).filter(|node| !node.fenced).map(|node| node.epoch)
+    }
+
+    /// A node as elections see it; `None` while it is fenced.
+    pub(super) fn candidate(&self, id: NodeId) -> Option<Candidate> {
+        let node = self.node(id).filter(|node| !node.fenced)?;
+        Some(Candidate { epoch: node.epoch, stopping: node.stopping })
+    }
+
+    /// A topic's `min.insync.replicas`: its dynamic setting, else the brokers' dynamic default, else 1.
+    pub fn min_insync_replicas(&self, topic: &Arc<str>) -> usize {
+        let setting = |resource| self.config(&resource, MIN_INSYNC_REPLICAS).and_then(|value| value.parse().ok());
+        setting(ConfigResource::Topic(Arc::clone(topic)))
+            .or_else(|| setting(ConfigResource::BrokerDefault))
+            .unwrap_or(1)
+    }
+
+    /// How many in-sync replicas acks=all needs of a partition.
+    pub(super) fn minimum_isr(&self, topic: &Topic, partition: &PartitionRegistration) -> usize {
+        partition.minimum_isr(self.min_insync_replicas(&topic.name))
+    }
+
+    /// The topics with partitions on this node that have too many replicas for the nodes that would be left to hold
+    /// them: why a node can't be drained.
+    pub fn too_wide_without(&self, node: NodeId) -> impl Iterator<Item = &Arc<Topic>> {
+        let left = self.nodes_for_replicas().filter(|other| other.id != node).count();
+        let too_wide = move |partition: &Arc<PartitionRegistration>| {
+            partition.target().contains(&node) && partition.target().len() > left
+        };
+        self.topics().filter(move |topic| topic.partitions.iter().any(too_wide))
     }
 
     /// The dynamic settings of a resource: Kafka's names, by name, and the values as they were given.

@@ -2,13 +2,16 @@
 //! Does no I/O: `raft/` replicates and stores.
 //!
 //! Reading order: [`topology`] (what there is), [`command`] (what may change it) and [`outcome`], [`state`] (how), [`image`] (who
-//! reads it), [`membership`] (the nodes of the metadata plane itself), [`codec`] and [`snapshot`] (as bytes), [`placement`] and [`controller`] (who proposes).
+//! reads it), [`membership`] (the nodes of the metadata plane itself), [`codec`] and [`snapshot`] (as bytes), [`safety`]
+//! and [`placement`] (what is decided before), [`heartbeat`] and [`controller`] (who proposes).
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::ids::NodeId;
 
+#[cfg(test)]
+mod cluster_tests;
 pub mod codec;
 pub mod command;
 pub mod controller;
@@ -19,6 +22,7 @@ pub mod membership;
 pub mod outcome;
 pub mod placement;
 mod proto;
+pub mod safety;
 pub mod snapshot;
 pub mod state;
 #[cfg(test)]
@@ -34,6 +38,7 @@ pub use heartbeat::{Heartbeat, HeartbeatLink, HeartbeatReply, HeartbeatSink};
 pub use image::{Image, TopicChange};
 pub use membership::{Member, Members, Membership, MembershipError, PeerStatus, RaftRole, RaftStatus, Seat, Target};
 pub use outcome::{Outcome, Refused};
+pub use safety::{QuorumSafety, StopSafety, is_safe_to_stop};
 pub use state::State;
 pub use topology::{
     ClusterVersion, ConfigResource, Drain, Endpoint, Node, OperatorLease, PartitionRegistration, Reassignment,

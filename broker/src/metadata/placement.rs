@@ -29,8 +29,9 @@ pub enum PlacementError {
     NoReplicas,
 }
 
-/// Replicas of `partitions` new partitions. Leaders go round the nodes that are alive, followers to other racks first;
-/// fenced nodes never lead, and hold replicas only where there are too few others. `start` turns the rings, so that
+/// Replicas of `partitions` new partitions on these nodes (`Image::nodes_for_replicas`). Leaders go round the nodes that
+/// are alive, followers to other racks first; fenced nodes and those that are stopping never lead, and hold replicas
+/// only where there are too few others. `start` turns the rings, so that
 /// small topics do not all begin at the same node: draw it at random.
 pub fn place<'a>(
     nodes: impl Iterator<Item = &'a Node>,
@@ -38,7 +39,10 @@ pub fn place<'a>(
     replication_factor: usize,
     start: usize,
 ) -> Result<Vec<Vec<NodeId>>, PlacementError> {
-    let (fenced, alive): (Vec<&Node>, Vec<&Node>) = nodes.partition(|node| node.fenced);
+    let (reserve, alive): (Vec<&Node>, Vec<&Node>) = nodes.partition(|node| node.fenced || node.stopping);
+    // Better a node that is about to stop than none.
+    let (alive, fenced): (Vec<&Node>, Vec<&Node>) =
+        if alive.is_empty() { reserve.into_iter().partition(|node| !node.fenced) } else { (alive, reserve) };
     let count = fenced.len() + alive.len();
     if replication_factor == 0 {
         return Err(PlacementError::NoReplicas);
@@ -77,7 +81,9 @@ fn replicas_of(start: usize, partition: usize, count: usize, alive: &[&Node], fe
     let mut candidates: Vec<&Node> = followers.chain(fenced.iter().copied()).collect();
     let mut chosen = vec![leader];
     while chosen.len() < count {
-        let new_rack = |candidate: &&Node| !candidate.fenced && chosen.iter().all(|node| node.rack != candidate.rack);
+        let new_rack = |candidate: &&Node| {
+            !candidate.fenced && !candidate.stopping && chosen.iter().all(|node| node.rack != candidate.rack)
+        };
         let next = candidates.iter().position(new_rack).unwrap_or(0);
         chosen.push(candidates.remove(next));
     }
@@ -116,6 +122,14 @@ mod tests {
         let nodes = [node(0), Node { fenced: true, ..node(1) }];
         assert_eq!(ids(&place(nodes.iter(), 2, 1, 0).expect("one is alive")), [[0], [0]]);
         assert_eq!(ids(&place(nodes.iter(), 2, 2, 1).expect("two are registered")), [[0, 1], [0, 1]]);
+    }
+
+    #[test]
+    fn a_stopping_node_is_taken_only_when_no_other_is_alive() {
+        let stopping = Node { stopping: true, ..node(1) };
+        assert_eq!(ids(&place([node(0), stopping.clone()].iter(), 2, 1, 0).expect("one stays")), [[0], [0]]);
+        let fenced = Node { fenced: true, ..node(0) };
+        assert_eq!(ids(&place([fenced, stopping].iter(), 1, 1, 0).expect("one is alive")), [[1]]);
     }
 
     #[test]

@@ -1,85 +1,24 @@
 //! What each command does, and the rules of the replication design that apply keeps.
 
-use super::testing::node;
+use super::testing::{Cluster, ids, node};
 use super::*;
-use crate::ids::{
-    BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition,
-};
-
-fn ids(nodes: &[i32]) -> Vec<NodeId> {
-    nodes.iter().copied().map(NodeId::new).collect()
-}
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicId};
 
 fn topic_id(number: u128) -> TopicId {
-    TopicId::from_uuid(uuid::Uuid::from_u128(number)).expect("not nil")
+    Cluster::topic_id(number)
 }
 
 /// A cluster of three nodes, and one topic of one partition on them.
-struct Cluster(State);
-
-impl Cluster {
-    fn new(min_insync_replicas: u32) -> Self {
-        let mut cluster = Self(State::new(Image::empty("cluster")));
-        for id in 0..3 {
-            cluster.register(node(id), false);
-        }
-        let outcome = cluster.apply(Command::CreateTopic(NewTopic {
-            name: "orders".to_owned(),
-            id: topic_id(1),
-            assignment: vec![ids(&[0, 1, 2])],
-            configs: vec![("min.insync.replicas".to_owned(), min_insync_replicas.to_string())],
-        }));
-        assert_eq!(outcome, Outcome::Done);
-        cluster
-    }
-
-    fn apply(&mut self, command: Command) -> Outcome {
-        self.0.apply(self.0.index() + 1, command)
-    }
-
-    fn register(&mut self, node: Node, acked_may_be_lost: bool) -> Outcome {
-        self.apply(Command::RegisterNode { node, acked_may_be_lost })
-    }
-
-    fn fence(&mut self, id: i32) {
-        let epoch = self.epoch(id);
-        assert_eq!(self.apply(Command::FenceNode { node: NodeId::new(id), epoch }), Outcome::Done);
-    }
-
-    fn epoch(&self, id: i32) -> BrokerEpoch {
-        self.0.image().node(NodeId::new(id)).expect("registered").epoch
-    }
-
-    fn partition(&self) -> PartitionRegistration {
-        let image = self.0.image();
-        let topic = image.topic("orders").expect("created");
-        PartitionRegistration::clone(&topic.partitions[0])
-    }
-
-    /// The leader's proposal of this ISR, with all epochs as they are.
-    fn proposal(&self, isr: &[i32]) -> AlterPartition {
-        let partition = self.partition();
-        let leader = partition.leader.expect("led");
-        AlterPartition {
-            partition: TopicPartition { topic: topic_id(1), partition: PartitionIndex::FIRST },
-            leader,
-            leader_broker_epoch: self.epoch(leader.get()),
-            leader_epoch: partition.leader_epoch,
-            partition_epoch: partition.partition_epoch,
-            isr: isr.iter().map(|&id| (NodeId::new(id), self.epoch(id))).collect(),
-        }
-    }
-
-    fn set_isr(&mut self, isr: &[i32]) {
-        let change = self.proposal(isr);
-        assert_eq!(self.apply(Command::AlterPartition(change)), Outcome::Done);
-    }
+fn orders(min_insync_replicas: u32) -> Cluster {
+    let mut cluster = Cluster::of(3);
+    cluster.create("orders", 1, &[&[0, 1, 2]], min_insync_replicas);
+    cluster
 }
 
 #[test]
 fn a_created_topic_is_led_by_its_first_replica_in_epoch_0() {
-    let cluster = Cluster::new(1);
-    let partition = cluster.partition();
+    let cluster = orders(1);
+    let partition = cluster.partition("orders");
     assert_eq!(partition.leader, Some(NodeId::new(0)));
     assert_eq!(partition.leader_epoch, LeaderEpoch::FIRST);
     assert_eq!(partition.partition_epoch, PartitionEpoch::FIRST);
@@ -91,7 +30,7 @@ fn a_created_topic_is_led_by_its_first_replica_in_epoch_0() {
 
 #[test]
 fn a_taken_name_or_a_bad_assignment_is_refused() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     let new = |name: &str, id, assignment| {
         Command::CreateTopic(NewTopic { name: name.to_owned(), id: topic_id(id), assignment, configs: Vec::new() })
     };
@@ -112,7 +51,7 @@ fn a_taken_name_or_a_bad_assignment_is_refused() {
 
 #[test]
 fn partitions_are_added_only_to_the_number_that_the_proposer_saw() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     let add = |existing| Command::CreatePartitions {
         topic: topic_id(1),
         existing: PartitionIndex::new(existing),
@@ -126,7 +65,7 @@ fn partitions_are_added_only_to_the_number_that_the_proposer_saw() {
 
 #[test]
 fn a_deleted_topic_takes_its_settings_with_it() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     assert_eq!(cluster.apply(Command::DeleteTopic(topic_id(1))), Outcome::Done);
     let image = cluster.0.image();
     assert!(image.topic("orders").is_none() && image.topic_by_id(topic_id(1)).is_none());
@@ -136,7 +75,7 @@ fn a_deleted_topic_takes_its_settings_with_it() {
 
 #[test]
 fn producer_ids_come_in_blocks_that_never_overlap_and_only_for_the_current_registration() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     let node = NodeId::new(1);
     let epoch = cluster.epoch(1);
     for first in [0, 1000, 2000] {
@@ -152,7 +91,7 @@ fn producer_ids_come_in_blocks_that_never_overlap_and_only_for_the_current_regis
 
 #[test]
 fn settings_of_an_unknown_topic_are_refused_and_removed_ones_are_gone() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     let set = |resource, value: Option<&str>| Command::SetConfigs {
         resource,
         changes: vec![("retention.ms".to_owned(), value.map(str::to_owned))],
@@ -167,13 +106,13 @@ fn settings_of_an_unknown_topic_are_refused_and_removed_ones_are_gone() {
 
 #[test]
 fn rule_8_a_lost_race_for_the_isr_is_refused() {
-    let mut cluster = Cluster::new(1);
-    let proposal = cluster.proposal(&[0, 1]);
+    let mut cluster = orders(1);
+    let proposal = cluster.proposal("orders", &[0, 1]);
     assert_eq!(cluster.apply(Command::AlterPartition(proposal.clone())), Outcome::Done);
-    assert_eq!(cluster.partition().partition_epoch, PartitionEpoch::new(1));
-    assert_eq!(cluster.partition().leader_epoch, LeaderEpoch::FIRST, "an ISR change is no election");
+    assert_eq!(cluster.partition("orders").partition_epoch, PartitionEpoch::new(1));
+    assert_eq!(cluster.partition("orders").leader_epoch, LeaderEpoch::FIRST, "an ISR change is no election");
     let stale = |change: AlterPartition, refused| (change, refused);
-    let now = cluster.proposal(&[0, 1, 2]);
+    let now = cluster.proposal("orders", &[0, 1, 2]);
     let cases = [
         stale(proposal, Refused::PartitionEpochChanged),
         stale(AlterPartition { leader_epoch: LeaderEpoch::new(1), ..now.clone() }, Refused::FencedLeaderEpoch),
@@ -192,73 +131,73 @@ fn rule_8_a_lost_race_for_the_isr_is_refused() {
 
 #[test]
 fn rule_7_a_replica_joins_the_isr_only_in_its_current_registration() {
-    let mut cluster = Cluster::new(1);
-    cluster.set_isr(&[0]);
-    let proposal = cluster.proposal(&[0, 1]);
+    let mut cluster = orders(1);
+    cluster.set_isr("orders", &[0]);
+    let proposal = cluster.proposal("orders", &[0, 1]);
     cluster.register(node(1), false);
     let outcome = cluster.apply(Command::AlterPartition(proposal));
     assert_eq!(outcome.refused(), Some(Refused::IneligibleReplica));
     cluster.fence(1);
-    let outcome = cluster.apply(Command::AlterPartition(cluster.proposal(&[0, 1])));
+    let outcome = cluster.apply(Command::AlterPartition(cluster.proposal("orders", &[0, 1])));
     assert_eq!(outcome.refused(), Some(Refused::IneligibleReplica));
 }
 
 #[test]
 fn rule_10_lowering_the_minimum_empties_the_eligible_leaders_in_the_same_command() {
-    let mut cluster = Cluster::new(2);
-    cluster.set_isr(&[0]);
-    assert_eq!(cluster.partition().elr, ids(&[1, 2]));
-    let before = cluster.partition().partition_epoch;
+    let mut cluster = orders(2);
+    cluster.set_isr("orders", &[0]);
+    assert_eq!(cluster.partition("orders").elr, ids(&[1, 2]));
+    let before = cluster.partition("orders").partition_epoch;
     cluster.apply(Command::SetConfigs {
         resource: ConfigResource::Topic("orders".into()),
         changes: vec![("min.insync.replicas".to_owned(), None)],
     });
-    assert_eq!(cluster.partition().elr, ids(&[]));
-    assert_eq!(cluster.partition().partition_epoch, before.next());
+    assert_eq!(cluster.partition("orders").elr, ids(&[]));
+    assert_eq!(cluster.partition("orders").partition_epoch, before.next());
 }
 
 #[test]
 fn rule_10_a_wiped_node_leaves_the_isr_and_the_eligible_leaders_before_it_is_alive() {
-    let mut cluster = Cluster::new(2);
-    cluster.set_isr(&[0]);
+    let mut cluster = orders(2);
+    cluster.set_isr("orders", &[0]);
     for id in [0, 1] {
         cluster.fence(id);
     }
-    assert_eq!(cluster.partition().leader, Some(NodeId::new(2)), "an eligible leader");
+    assert_eq!(cluster.partition("orders").leader, Some(NodeId::new(2)), "an eligible leader");
     cluster.fence(2);
-    assert_eq!(cluster.partition().leader, None);
+    assert_eq!(cluster.partition("orders").leader, None);
     let wiped = Node { directory: uuid::Uuid::from_u128(99), ..node(2) };
     cluster.register(wiped, false);
-    assert_eq!(cluster.partition().leader, None, "its data is gone");
-    assert!(!cluster.partition().elr.contains(&NodeId::new(2)));
+    assert_eq!(cluster.partition("orders").leader, None, "its data is gone");
+    assert!(!cluster.partition("orders").elr.contains(&NodeId::new(2)));
     cluster.register(node(0), false);
-    assert_eq!(cluster.partition().leader, Some(NodeId::new(0)));
-    assert_eq!(cluster.partition().isr, ids(&[0]));
+    assert_eq!(cluster.partition("orders").leader, Some(NodeId::new(0)));
+    assert_eq!(cluster.partition("orders").isr, ids(&[0]));
 }
 
 #[test]
 fn rule_10_after_an_unclean_stop_without_flushes_only_the_last_leader_may_lead_an_empty_isr() {
-    let mut cluster = Cluster::new(1);
-    cluster.set_isr(&[0]);
+    let mut cluster = orders(1);
+    cluster.set_isr("orders", &[0]);
     cluster.fence(0);
-    assert_eq!((cluster.partition().leader, cluster.partition().elr), (None, ids(&[0])));
+    assert_eq!((cluster.partition("orders").leader, cluster.partition("orders").elr), (None, ids(&[0])));
     cluster.register(node(1), true);
-    assert_eq!(cluster.partition().leader, None);
+    assert_eq!(cluster.partition("orders").leader, None);
     cluster.register(node(0), true);
-    assert_eq!(cluster.partition().leader, Some(NodeId::new(0)), "the last leader with its old directory");
+    assert_eq!(cluster.partition("orders").leader, Some(NodeId::new(0)), "the last leader with its old directory");
 }
 
 #[test]
 fn rule_10_an_unclean_stop_without_flushes_gives_leadership_to_an_in_sync_replica() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     cluster.register(node(0), true);
-    assert_eq!(cluster.partition().leader, Some(NodeId::new(1)));
-    assert_eq!(cluster.partition().isr, ids(&[1, 2]));
+    assert_eq!(cluster.partition("orders").leader, Some(NodeId::new(1)));
+    assert_eq!(cluster.partition("orders").isr, ids(&[1, 2]));
 }
 
 #[test]
 fn rule_10_another_data_folder_waits_until_the_old_session_is_fenced() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     let other = Node { directory: uuid::Uuid::from_u128(99), ..node(2) };
     assert_eq!(cluster.register(other.clone(), false).refused(), Some(Refused::NodeIdInUse));
     cluster.fence(2);
@@ -267,26 +206,26 @@ fn rule_10_another_data_folder_waits_until_the_old_session_is_fenced() {
 
 #[test]
 fn rule_14_a_restarted_broker_never_resumes_a_leader_epoch() {
-    let mut cluster = Cluster::new(1);
-    let before = cluster.partition();
+    let mut cluster = orders(1);
+    let before = cluster.partition("orders");
     let Outcome::Registered(epoch) = cluster.register(node(0), false) else { panic!("the same data folder") };
-    let after = cluster.partition();
+    let after = cluster.partition("orders");
     assert_eq!(after.leader, before.leader);
     assert_eq!(after.leader_broker_epoch, Some(epoch));
     assert_eq!(after.leader_epoch, before.leader_epoch.next());
     assert_eq!(after.partition_epoch, before.partition_epoch.next());
     cluster.register(node(1), false);
-    assert_eq!(cluster.partition(), after, "node 1 leads nothing");
+    assert_eq!(cluster.partition("orders"), after, "node 1 leads nothing");
 }
 
 #[test]
 fn a_fenced_leader_is_replaced_and_a_stale_fence_is_refused() {
-    let mut cluster = Cluster::new(1);
+    let mut cluster = orders(1);
     let stale = cluster.epoch(0);
     cluster.register(node(0), false);
     let outcome = cluster.apply(Command::FenceNode { node: NodeId::new(0), epoch: stale });
     assert_eq!(outcome.refused(), Some(Refused::StaleBrokerEpoch));
     cluster.fence(0);
-    let partition = cluster.partition();
+    let partition = cluster.partition("orders");
     assert_eq!((partition.leader, partition.isr), (Some(NodeId::new(1)), ids(&[1, 2])));
 }

@@ -1,12 +1,15 @@
-//! A metadata plane in memory, for the tests of those that use one.
+//! A metadata plane in memory, and a cluster's state to give commands to, for tests.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{ClusterVersion, Command, Image, MetadataPlane, Node, Proposal, State};
-use crate::ids::{BrokerEpoch, NodeId};
+use super::{
+    AlterPartition, ClusterVersion, Command, Image, MetadataPlane, Move, NewTopic, Node, Outcome,
+    PartitionRegistration, Proposal, State,
+};
+use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
 
 /// Applies each command at once.
 pub(crate) struct InstantPlane {
@@ -60,5 +63,121 @@ pub(crate) fn node(id: i32) -> Node {
         rack: None,
         version: "0.1.0".to_owned(),
         newest_version: ClusterVersion::NEWEST,
+    }
+}
+
+pub(crate) fn ids(nodes: &[i32]) -> Vec<NodeId> {
+    nodes.iter().copied().map(NodeId::new).collect()
+}
+
+/// The state of a cluster, one command after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster(pub(crate) State);
+
+impl Cluster {
+    /// Nodes 0 to `nodes`, and no topics.
+    pub(crate) fn of(nodes: i32) -> Self {
+        let mut cluster = Self(State::new(Image::empty("cluster")));
+        for id in 0..nodes {
+            cluster.register(node(id), false);
+        }
+        cluster
+    }
+
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.0.image()
+    }
+
+    pub(crate) fn apply(&mut self, command: Command) -> Outcome {
+        self.0.apply(self.0.index() + 1, command)
+    }
+
+    /// Applies what is not refused.
+    pub(crate) fn done(&mut self, command: Command) {
+        assert_eq!(self.apply(command.clone()), Outcome::Done, "{command:?}");
+    }
+
+    pub(crate) fn register(&mut self, node: Node, acked_may_be_lost: bool) -> Outcome {
+        self.apply(Command::RegisterNode { node, acked_may_be_lost })
+    }
+
+    pub(crate) fn topic_id(number: u128) -> TopicId {
+        TopicId::from_uuid(uuid::Uuid::from_u128(number)).expect("not nil")
+    }
+
+    /// A topic with these replicas of its partitions.
+    pub(crate) fn create(&mut self, name: &str, id: u128, assignment: &[&[i32]], min_insync_replicas: u32) {
+        self.done(Command::CreateTopic(NewTopic {
+            name: name.to_owned(),
+            id: Self::topic_id(id),
+            assignment: assignment.iter().map(|replicas| ids(replicas)).collect(),
+            configs: vec![("min.insync.replicas".to_owned(), min_insync_replicas.to_string())],
+        }));
+    }
+
+    pub(crate) fn epoch(&self, id: i32) -> BrokerEpoch {
+        self.image().node(NodeId::new(id)).expect("registered").epoch
+    }
+
+    pub(crate) fn fence(&mut self, id: i32) {
+        let epoch = self.epoch(id);
+        self.done(Command::FenceNode { node: NodeId::new(id), epoch });
+    }
+
+    pub(crate) fn unfence(&mut self, id: i32) {
+        let epoch = self.epoch(id);
+        self.done(Command::UnfenceNode { node: NodeId::new(id), epoch });
+    }
+
+    pub(crate) fn begin_stop(&mut self, id: i32) {
+        let epoch = self.epoch(id);
+        self.done(Command::BeginStop { node: NodeId::new(id), epoch });
+    }
+
+    /// Lets these nodes vote in the metadata plane, and no others.
+    pub(crate) fn seat(&mut self, voters: &[i32]) {
+        self.0.seat(voters.iter().map(|&voter| (NodeId::new(voter), super::membership::Seat::Voter)));
+    }
+
+    /// The first partition of the topic.
+    pub(crate) fn partition(&self, topic: &str) -> PartitionRegistration {
+        let image = self.image();
+        PartitionRegistration::clone(&image.topic(topic).expect("created").partitions[0])
+    }
+
+    pub(crate) fn first_of(&self, topic: &str) -> TopicPartition {
+        let topic = self.image().topic(topic).expect("created").id;
+        TopicPartition { topic, partition: PartitionIndex::FIRST }
+    }
+
+    /// The leader's proposal of this ISR, with all epochs as they are.
+    pub(crate) fn proposal(&self, topic: &str, isr: &[i32]) -> AlterPartition {
+        let partition = self.partition(topic);
+        let leader = partition.leader.expect("led");
+        AlterPartition {
+            partition: self.first_of(topic),
+            leader,
+            leader_broker_epoch: self.epoch(leader.get()),
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            isr: isr.iter().map(|&id| (NodeId::new(id), self.epoch(id))).collect(),
+        }
+    }
+
+    pub(crate) fn set_isr(&mut self, topic: &str, isr: &[i32]) {
+        let change = self.proposal(topic, isr);
+        self.done(Command::AlterPartition(change));
+    }
+
+    /// Begins to move the topic's first partition.
+    pub(crate) fn reassign(&mut self, topic: &str, target: &[i32]) -> Outcome {
+        let (partition, target) = (self.first_of(topic), ids(target));
+        self.apply(Command::BeginReassignment(vec![Move { partition, target, partition_epoch: None }]))
+    }
+
+    /// Tries to complete that.
+    pub(crate) fn complete(&mut self, topic: &str) -> Outcome {
+        let (partition, partition_epoch) = (self.first_of(topic), self.partition(topic).partition_epoch);
+        self.apply(Command::CompleteReassignment { partition, partition_epoch })
     }
 }

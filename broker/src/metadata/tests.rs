@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::testing::node;
 use super::{
-    AlterPartition, Command, ConfigResource, Image, NewTopic, Node, PartitionRegistration, State, TopicChange, codec,
-    snapshot,
+    AlterPartition, Command, ConfigResource, ElectionKind, Image, Move, NewTopic, Node, PartitionRegistration, State,
+    TopicChange, codec, snapshot,
 };
 use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
 
@@ -37,7 +37,7 @@ fn replicas(number: u8) -> Vec<NodeId> {
 
 fn alter_partition(image: &Image, choice: Choice) -> AlterPartition {
     let [_, topic, partition, members, stale, ..] = choice;
-    let id = TopicPartition { topic: topic_id(topic), partition: PartitionIndex::new(i32::from(partition % 3)) };
+    let id = partition_id(topic, partition);
     let is = image.partition(&id);
     let leader = is.and_then(|is| is.leader).unwrap_or(NodeId::new(0));
     let all = is.map(|is| is.replicas.clone()).unwrap_or_default();
@@ -55,7 +55,7 @@ fn alter_partition(image: &Image, choice: Choice) -> AlterPartition {
 fn command(image: &Image, choice: Choice) -> Command {
     let [kind, a, b, c, d, ..] = choice;
     let id = NodeId::new(i32::from(a % 4));
-    match kind % 11 {
+    match kind % 28 {
         0 | 1 => {
             let directory = uuid::Uuid::from_u128(u128::from(b % 2));
             Command::RegisterNode { node: Node { directory, ..node(id.get()) }, acked_may_be_lost: c % 4 == 0 }
@@ -84,8 +84,45 @@ fn command(image: &Image, choice: Choice) -> Command {
             },
             changes: vec![("min.insync.replicas".to_owned(), (c % 4 != 0).then(|| (c % 3).to_string()))],
         },
-        _ => Command::AllocateProducerIds { node: id, epoch: epoch(image, id, b) },
+        10 => Command::AllocateProducerIds { node: id, epoch: epoch(image, id, b) },
+        11 | 12 => Command::UnfenceNode { node: id, epoch: epoch(image, id, b) },
+        13 => Command::UnregisterNode { node: id, only_if_empty: b % 2 == 0 },
+        14 => Command::BeginStop { node: id, epoch: epoch(image, id, b) },
+        15 => Command::PrepareStop { node: id, epoch: epoch(image, id, b) },
+        16 => Command::EndStop { node: id, epoch: epoch(image, id, b) },
+        17 => Command::ElectLeaders {
+            kind: if b % 3 == 0 { ElectionKind::Unclean } else { ElectionKind::Preferred },
+            partitions: vec![partition_id(c, d), partition_id(d, c)],
+        },
+        18 | 19 => Command::BeginReassignment(vec![Move {
+            partition: partition_id(b, c),
+            target: replicas(d),
+            partition_epoch: None,
+        }]),
+        20 | 21 => complete_reassignment(image, partition_id(b, c)),
+        22 => Command::CancelReassignment(vec![partition_id(b, c)]),
+        23 => Command::BeginDrain(id),
+        24 => Command::CancelDrain(id),
+        25 => Command::AcquireOperatorLease { holder: format!("operator-{b}") },
+        26 => Command::SetThrottle((b % 2 == 0).then_some(u64::from(c))),
+        _ => {
+            let epoch =
+                image.operator().map_or(0, |lease| lease.epoch) - u64::from(b % 4 == 0 && image.operator().is_some());
+            Command::UnderLease { epoch, command: Box::new(Command::BeginDrain(id)) }
+        }
     }
+}
+
+fn partition_id(topic: u8, partition: u8) -> TopicPartition {
+    TopicPartition { topic: topic_id(topic), partition: PartitionIndex::new(i32::from(partition % 3)) }
+}
+
+/// As the controller proposes it, or stale.
+fn complete_reassignment(image: &Image, asked: TopicPartition) -> Command {
+    let moving = image.partitions().find(|(_, partition)| partition.reassignment.is_some());
+    let (partition, partition_epoch) =
+        moving.map_or((asked, crate::ids::PartitionEpoch::FIRST), |(id, partition)| (id, partition.partition_epoch));
+    Command::CompleteReassignment { partition, partition_epoch }
 }
 
 /// The commands of a run, each chosen with a look at the state it meets, and the state at the end.
@@ -109,6 +146,10 @@ fn assert_invariants(image: &Image) {
         }
     }
     assert_eq!(image.topics().count(), image.topic_count());
+    assert!(image.drains().all(|(node, _)| image.node(node).is_some()));
+    assert!(
+        image.stop_grant().is_none_or(|grant| image.node(grant.node).is_some_and(|node| node.epoch == grant.epoch))
+    );
     for resource in image.config_resources() {
         if let ConfigResource::Topic(name) = resource {
             assert!(image.topic(name).is_some(), "settings of a topic that is not there");
@@ -132,6 +173,18 @@ fn assert_partition(image: &Image, partition: &PartitionRegistration) {
         assert!(!partition.isr.iter().chain(&partition.elr).any(alive), "somebody could lead: {partition:?}");
     }
     assert!(partition.isr.iter().all(|member| image.node(*member).is_some_and(|node| !node.fenced)));
+    assert_reassignment(partition);
+}
+
+/// Rule 15: nobody who was there, or is to be there, is missing while it runs.
+fn assert_reassignment(partition: &PartitionRegistration) {
+    let distinct: std::collections::BTreeSet<_> = partition.replicas.iter().collect();
+    assert_eq!(distinct.len(), partition.replicas.len(), "{partition:?}");
+    if let Some(moving) = &partition.reassignment {
+        let within = |nodes: &[NodeId]| nodes.iter().all(|node| partition.replicas.contains(node));
+        assert!(within(&moving.original) && within(&moving.target), "{partition:?}");
+        assert!(partition.replicas.starts_with(&moving.target), "{partition:?}");
+    }
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicId};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId, TopicPartition};
 
 /// What nodes may write to each other and to the metadata log: raised by an operator once every node runs software that
 /// understands it.
@@ -140,18 +140,25 @@ pub struct PartitionRegistration {
 impl PartitionRegistration {
     /// The replicas that a reassignment under way adds; none without one.
     pub fn adding(&self) -> impl Iterator<Item = NodeId> {
-        let within = |moving: &Reassignment, node: &NodeId| !moving.original.contains(node);
         self.reassignment
             .iter()
-            .flat_map(move |moving| moving.target.iter().filter(move |node| within(moving, node)).copied())
+            .flat_map(|moving| moving.target.iter().filter(|node| !moving.original.contains(node)).copied())
     }
 
     /// The replicas that a reassignment under way removes; none without one.
     pub fn removing(&self) -> impl Iterator<Item = NodeId> {
-        let within = |moving: &Reassignment, node: &NodeId| !moving.target.contains(node);
-        self.reassignment
-            .iter()
-            .flat_map(move |moving| moving.original.iter().filter(move |node| within(moving, node)).copied())
+        self.replicas.iter().filter(|node| !self.target().contains(node)).copied()
+    }
+
+    /// How many in-sync replicas acks=all needs where `min.insync.replicas` is this: never more than there are replicas.
+    /// A reassignment under way asks for no more than before or after it: replicas that are still being filled neither hold
+    /// acknowledgements up nor allow fewer.
+    pub fn minimum_isr(&self, min_insync: usize) -> usize {
+        let replicas = self
+            .reassignment
+            .as_ref()
+            .map_or(self.replicas.len(), |moving| moving.original.len().min(moving.target.len()));
+        min_insync.min(replicas).max(1)
     }
 
     /// The replicas that it has, or will have when the reassignment under way is done.
@@ -169,6 +176,18 @@ pub struct Topic {
     pub name: Arc<str>,
     /// Its partitions, by index.
     pub partitions: Vec<Arc<PartitionRegistration>>,
+}
+
+impl Topic {
+    /// Its partitions with their identities.
+    pub fn indexed(&self) -> impl Iterator<Item = (TopicPartition, &Arc<PartitionRegistration>)> {
+        let identified = |(index, partition)| {
+            let index = i32::try_from(index).ok().and_then(|index| PartitionIndex::try_from(index).ok());
+            let index = index.expect("partitions are counted by an i32, because a command creates them with one");
+            (TopicPartition { topic: self.id, partition: index }, partition)
+        };
+        self.partitions.iter().enumerate().map(identified)
+    }
 }
 
 /// What a dynamic setting belongs to.

@@ -95,7 +95,7 @@ fn assignment(
 ) -> Result<Vec<Vec<NodeId>>, Refusal> {
     let replicas = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
     let Some(assignments) = &wanted.assignments else {
-        return place(image.nodes(), additional, replicas, rand::random::<u32>() as usize)
+        return place(image.nodes_for_replicas(), additional, replicas, rand::random::<u32>() as usize)
             .map_err(|error| Refusal::new(ErrorCode::InvalidReplicationFactor, error.to_string()));
     };
     if assignments.len() != additional {
