@@ -19,9 +19,12 @@ mod election;
 pub mod heartbeat;
 pub mod image;
 pub mod membership;
+#[cfg(test)]
+pub(crate) mod one_member;
 pub mod outcome;
 pub mod placement;
 mod proto;
+pub mod quorum;
 pub mod safety;
 pub mod snapshot;
 pub mod state;

@@ -39,6 +39,7 @@ impl MetadataPlane for InstantPlane {
         let mut state = self.state.lock();
         let index = state.image().index() + 1;
         let outcome = state.apply(index, command);
+        super::one_member::seat_members(&mut state);
         self.images.send_replace(state.image());
         Box::pin(std::future::ready(Ok(outcome)))
     }
