@@ -7,6 +7,9 @@ use super::wire::{ErrorCode, StrBytes};
 use crate::config::Settings;
 use crate::metadata::{Command, MetadataPlane, Outcome, ProposeError, Refused};
 
+/// How long a change may take whose request has no timeout of its own.
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What the admin APIs decide with.
 #[derive(Clone, Copy)]
 pub(super) struct Admin<'a> {
@@ -24,12 +27,44 @@ impl<'a> Admin<'a> {
 
     /// Proposes a change and waits for it, no longer than until `deadline`.
     pub(super) async fn propose(&self, command: Command, deadline: Deadline) -> Result<(), Refusal> {
+        self.outcome(command, deadline).await.map(drop)
+    }
+
+    /// Proposes a change of many partitions and waits for it: one outcome for each, in the command's order. Nothing is
+    /// proposed where the command names none.
+    pub(super) async fn propose_each(
+        &self,
+        command: Command,
+        deadline: Deadline,
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let count = partitions_of(&command);
+        if count == 0 {
+            return Ok(vec![]);
+        }
+        match self.outcome(command, deadline).await? {
+            Outcome::Partitions(outcomes) => {
+                assert_eq!(outcomes.len(), count, "apply answers each partition of a command");
+                Ok(outcomes.into_iter().map(|outcome| outcome.map_err(Refusal::from)).collect())
+            }
+            other => unreachable!("a command on many partitions is answered for each, not with {other:?}"),
+        }
+    }
+
+    async fn outcome(&self, command: Command, deadline: Deadline) -> Result<Outcome, Refusal> {
         match tokio::time::timeout_at(deadline.0, self.metadata.propose(command)).await {
             Err(_) => Err(Refusal::bare(ErrorCode::RequestTimedOut)),
             Ok(Err(error)) => Err(Refusal::from(error)),
-            Ok(Ok(Outcome::Refused { why, .. })) => Err(Refusal::from(why)),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(outcome)) => outcome.refused().map_or(Ok(outcome), |refused| Err(Refusal::from(refused))),
         }
+    }
+}
+
+/// How many partitions a command of many names.
+fn partitions_of(command: &Command) -> usize {
+    match command {
+        Command::BeginReassignment(moves) => moves.len(),
+        Command::CancelReassignment(partitions) | Command::ElectLeaders { partitions, .. } => partitions.len(),
+        other => unreachable!("{other:?} is no command on many partitions"),
     }
 }
 
@@ -112,8 +147,13 @@ impl From<Refused> for Refusal {
             Refused::TopicExists => ErrorCode::TopicAlreadyExists,
             Refused::UnknownTopic | Refused::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
             Refused::PartitionCountChanged => ErrorCode::InvalidPartitions,
-            Refused::InvalidAssignment => ErrorCode::InvalidReplicaAssignment,
+            Refused::InvalidAssignment | Refused::NotEnoughInSync => ErrorCode::InvalidReplicaAssignment,
             Refused::StaleBrokerEpoch => ErrorCode::StaleBrokerEpoch,
+            Refused::UnknownNode => ErrorCode::BrokerIdNotRegistered,
+            Refused::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
+            Refused::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
+            Refused::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
+            Refused::NoReassignment => ErrorCode::NoReassignmentInProgress,
             _ => ErrorCode::InvalidRequest,
         };
         Self::new(code, refused.to_string())

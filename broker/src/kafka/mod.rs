@@ -7,6 +7,7 @@ pub mod configs;
 mod connection;
 mod deadlines;
 mod end;
+mod features;
 pub mod fetch_session;
 pub mod frames;
 pub mod limits;

@@ -171,12 +171,30 @@ impl Wanted {
     }
 }
 
-/// The replicas of one partition as a client chose them; `count` is how many the topic's other partitions have.
+/// The replicas of a new partition as a client chose them; `count` is how many the topic's other partitions have.
 pub(super) fn checked_replicas(image: &Image, replicas: &[i32], count: Option<usize>) -> Result<Vec<NodeId>, Refusal> {
+    let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
+    let ids = registered_replicas(image, replicas)?;
+    if let Some(count) = count.filter(|count| *count != replicas.len()) {
+        return refuse(format!(
+            "The manual partition assignment includes a partition with {} replica(s), but this is not consistent with \
+             the others, which have {count} replica(s).",
+            replicas.len()
+        ));
+    }
+    if ids.iter().all(|id| image.node(*id).is_some_and(|node| node.fenced)) {
+        return refuse("All brokers specified in the manual partition assignment are fenced or unknown.".to_owned());
+    }
+    Ok(ids)
+}
+
+/// Replicas as a client chose them: at least one, all registered, none twice.
+pub(super) fn registered_replicas(image: &Image, replicas: &[i32]) -> Result<Vec<NodeId>, Refusal> {
     let refuse = |message: String| Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
     if replicas.is_empty() {
         return refuse("The manual partition assignment includes an empty replica list.".to_owned());
     }
+    let mut ids = Vec::with_capacity(replicas.len());
     let mut seen = BTreeSet::new();
     for replica in replicas {
         let node = NodeId::try_from(*replica).ok().and_then(|id| image.node(id));
@@ -188,17 +206,7 @@ pub(super) fn checked_replicas(image: &Image, replicas: &[i32], count: Option<us
         if !seen.insert(node.id) {
             return refuse(format!("The manual partition assignment includes the broker {replica} more than once."));
         }
-    }
-    if let Some(count) = count.filter(|count| *count != replicas.len()) {
-        return refuse(format!(
-            "The manual partition assignment includes a partition with {} replica(s), but this is not consistent with \
-             the others, which have {count} replica(s).",
-            replicas.len()
-        ));
-    }
-    let ids: Vec<NodeId> = replicas.iter().filter_map(|replica| NodeId::try_from(*replica).ok()).collect();
-    if ids.iter().all(|id| image.node(*id).is_some_and(|node| node.fenced)) {
-        return refuse("All brokers specified in the manual partition assignment are fenced or unknown.".to_owned());
+        ids.push(node.id);
     }
     Ok(ids)
 }

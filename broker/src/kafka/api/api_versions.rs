@@ -4,18 +4,14 @@ use kafka_wire::api_versions_response::{ApiVersion, FinalizedFeatureKey, Support
 use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse, KafkaRequest};
 
 use crate::kafka::RequestContext;
-use crate::kafka::wire::{ErrorCode, StrBytes};
+use crate::kafka::features::{FEATURES, Feature};
+use crate::kafka::wire::ErrorCode;
 use crate::message;
 
 use super::{APIS, Api};
 
 /// Its key.
 pub const KEY: i16 = <ApiVersionsRequest as KafkaRequest>::API_KEY.value();
-
-/// The one feature that clients can see: this broker behaves as Kafka 4.4 does at its newest `metadata.version`
-/// (4.4-IV0 there), and there is no other level to choose. Features that aren't listed (`group.version`,
-/// `transaction.version`, …) are at level 0, which is what Kafka says by not listing them.
-const METADATA_VERSION: (&str, i16) = ("metadata.version", 33);
 
 /// Answers with the table of APIs and the features.
 pub async fn handle(context: &RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
@@ -61,15 +57,17 @@ fn is_software_name(name: &str) -> bool {
 fn listing(version: i16, epoch: u64) -> ApiVersionsResponse {
     let mut response = message!(ApiVersionsResponse { api_keys: APIS.iter().map(entry).collect() });
     if version >= 3 {
-        let (name, level) = METADATA_VERSION;
-        response.supported_features =
-            vec![message!(SupportedFeatureKey { name: StrBytes::from(name), min_version: level, max_version: level })];
+        let supported = |feature: &Feature| {
+            let (min_version, max_version) = (feature.min, feature.max);
+            message!(SupportedFeatureKey { name: feature.name.into(), min_version, max_version })
+        };
+        let finalized = |feature: &Feature| {
+            let (min_version_level, max_version_level) = (feature.level, feature.level);
+            message!(FinalizedFeatureKey { name: feature.name.into(), min_version_level, max_version_level })
+        };
+        response.supported_features = FEATURES.iter().map(supported).collect();
         response.finalized_features_epoch = epoch as i64;
-        response.finalized_features = vec![message!(FinalizedFeatureKey {
-            name: StrBytes::from(name),
-            min_version_level: level,
-            max_version_level: level,
-        })];
+        response.finalized_features = FEATURES.iter().map(finalized).collect();
     }
     response
 }
@@ -81,7 +79,7 @@ fn entry(api: &Api) -> ApiVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::wire::{Body, DecodeRequest};
+    use crate::kafka::wire::{Body, DecodeRequest, StrBytes};
 
     /// What Apache Kafka 4.4.0 accepts and refuses, tried out.
     #[test]

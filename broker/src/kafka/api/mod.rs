@@ -3,6 +3,7 @@
 //! What is in the table is advertised by `ApiVersions`, complete at every version of its range; nothing else is served.
 
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
@@ -14,6 +15,7 @@ pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
 mod group_requests;
@@ -25,6 +27,7 @@ pub mod leave_group;
 pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -35,6 +38,8 @@ pub mod replica;
 pub mod sync_group;
 #[cfg(test)]
 pub(super) mod testing;
+pub mod unregister_broker;
+pub mod update_features;
 
 use std::sync::Arc;
 
@@ -186,9 +191,14 @@ apis! {
     serial DescribeLogDirsRequest 1..=5 => describe_log_dirs::handle;
     serial CreatePartitionsRequest 0..=3 => create_partitions::handle;
     serial DeleteGroupsRequest 0..=3 => delete_groups::handle;
+    serial ElectLeadersRequest 0..=2 => elect_leaders::handle;
     serial IncrementalAlterConfigsRequest 0..=1 => incremental_alter_configs::handle;
+    serial AlterPartitionReassignmentsRequest 0..=1 => alter_partition_reassignments::handle;
+    serial ListPartitionReassignmentsRequest 0..=0 => list_partition_reassignments::handle;
     serial OffsetDeleteRequest 0..=0 => offset_delete::handle;
+    serial UpdateFeaturesRequest 0..=2 => update_features::handle;
     serial DescribeClusterRequest 0..=2 => describe_cluster::handle;
+    serial UnregisterBrokerRequest 0..=0 => unregister_broker::handle;
     serial ListConfigResourcesRequest 0..=1 => list_config_resources::handle;
     serial DescribeTopicPartitionsRequest 0..=0 => describe_topic_partitions::handle;
 }
