@@ -14,6 +14,7 @@ mod progress;
 pub mod reference;
 mod start;
 mod topic;
+mod topic_reassign;
 mod version;
 
 use std::ffi::OsString;
@@ -53,9 +54,8 @@ enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(group::GroupCommand),
-    /// Show the cluster
-    #[command(subcommand)]
-    Cluster(cluster::ClusterCommand),
+    /// Show and administer the cluster
+    Cluster(cluster::ClusterArgs),
     /// Show what a segment, an index or a journal file holds
     Dump(dump::DumpArgs),
     /// Measure throughput and latency
@@ -138,7 +138,7 @@ fn dispatch(Cli { shared, command }: Cli) -> Result<(), Failure> {
         Command::Produce(args) => block_on(produce::run(args, &shared)),
         Command::Consume(args) => block_on(consume::run(args, &shared)),
         Command::Group(command) => block_on(group::run(command, &shared)),
-        Command::Cluster(command) => block_on(cluster::run(&command, &shared)),
+        Command::Cluster(command) => block_on(cluster::run(command, &shared)),
         Command::Dump(args) => dump::run(&args, &shared),
         Command::Bench(command) => block_on(bench::run(command, &shared)),
         Command::Completions(args) => completions::run(&args),

@@ -19,7 +19,7 @@ pub(super) enum OutputFormat {
 /// What a command has done to something: a line for people, an object for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Done {
-    /// `created`, `changed`, `deleted`, `unchanged`.
+    /// `created`, `changed`, `deleted`, `unchanged`, … : what the command was to do.
     pub(super) outcome: &'static str,
     /// Of what kind.
     pub(super) kind: &'static str,

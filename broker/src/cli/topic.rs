@@ -1,4 +1,4 @@
-//! `chronik topic list|create|describe|config|delete`.
+//! `chronik topic list|create|describe|config|delete`; `reassign` has a file of its own.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{Done, counted, list, table};
+use super::topic_reassign::{self, ReassignArgs};
 use super::{Failure, Shared};
 use crate::client::admin::{self, TopicSpec};
 use crate::client::consumer::{Start, offsets_at};
@@ -26,6 +27,8 @@ pub(super) enum TopicCommand {
     Describe(DescribeArgs),
     /// Show a topic's settings, or change them
     Config(ConfigArgs),
+    /// Move a topic's replicas to other nodes, or change how many there are
+    Reassign(ReassignArgs),
     /// Delete topics with all they hold
     Delete(DeleteArgs),
 }
@@ -94,6 +97,7 @@ pub(super) async fn run(command: TopicCommand, shared: &Shared) -> Result<(), Fa
         TopicCommand::Create(args) => create(args, shared).await,
         TopicCommand::Describe(args) => describe(args, shared).await,
         TopicCommand::Config(args) => config(args, shared).await,
+        TopicCommand::Reassign(args) => topic_reassign::run(args, shared).await,
         TopicCommand::Delete(args) => delete(args, shared).await,
     }
 }

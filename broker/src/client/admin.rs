@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kafka_wire::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_wire::delete_topics_request::DeleteTopicState;
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
@@ -13,9 +14,10 @@ use kafka_wire::list_groups_response::ListedGroup;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_wire::{
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeClusterResponse,
-    DescribeConfigsRequest, DescribeGroupsRequest, IncrementalAlterConfigsRequest, ListGroupsRequest,
-    OffsetCommitRequest, OffsetFetchRequest,
+    AlterPartitionReassignmentsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest, DescribeGroupsRequest,
+    IncrementalAlterConfigsRequest, ListGroupsRequest, ListPartitionReassignmentsRequest, OffsetCommitRequest,
+    OffsetFetchRequest,
 };
 use kafka_wire_core::StrBytes;
 
@@ -117,6 +119,52 @@ pub async fn alter_topic_configs(
     let attempt = || format!("change settings of topic {topic}");
     let answer = only(response.responses, attempt)?;
     check_topic(topic, attempt, answer.error_code, answer.error_message.as_deref())
+}
+
+/// A partition whose replicas are being moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moving {
+    /// Its index.
+    pub partition: i32,
+    /// The replicas that are being added.
+    pub adding: Vec<i32>,
+    /// Those that will go.
+    pub removing: Vec<i32>,
+}
+
+/// Gives partitions of a topic other replicas, the preferred leader first; `None` cancels a move under way.
+pub async fn alter_reassignments(
+    client: &Arc<Client>,
+    topic: &str,
+    targets: &[(i32, Option<Vec<i32>>)],
+) -> Result<(), ClientError> {
+    let partition = |(partition_index, replicas): &(i32, Option<Vec<i32>>)| {
+        message!(ReassignablePartition { partition_index: *partition_index, replicas: replicas.clone() })
+    };
+    let partitions = targets.iter().map(partition).collect();
+    let topics = vec![message!(ReassignableTopic { name: StrBytes::from(topic), partitions })];
+    let request = message!(AlterPartitionReassignmentsRequest { timeout_ms: TIMEOUT_MS, topics });
+    let response = client.controller().await?.send(&request).await?;
+    check(|| format!("reassign topic {topic}"), response.error_code, response.error_message.as_deref())?;
+    for answer in response.responses.iter().flat_map(|topic| &topic.partitions) {
+        let attempt = || format!("reassign {topic}-{}", answer.partition_index);
+        check(attempt, answer.error_code, answer.error_message.as_deref())?;
+    }
+    Ok(())
+}
+
+/// A topic's partitions whose replicas are being moved.
+pub async fn list_reassignments(client: &Arc<Client>, topic: &str) -> Result<Vec<Moving>, ClientError> {
+    let request = message!(ListPartitionReassignmentsRequest { timeout_ms: TIMEOUT_MS, topics: None });
+    let response = client.controller().await?.send(&request).await?;
+    check(|| format!("moves of topic {topic}"), response.error_code, response.error_message.as_deref())?;
+    let partitions = response.topics.into_iter().filter(|it| it.name.as_str() == topic).flat_map(|it| it.partitions);
+    let moving = partitions.map(|it| Moving {
+        partition: it.partition_index,
+        adding: it.adding_replicas,
+        removing: it.removing_replicas,
+    });
+    Ok(moving.collect())
 }
 
 /// The cluster's id, controller and nodes.

@@ -3,7 +3,6 @@
 mod blocking;
 pub mod clock;
 pub mod disk;
-pub mod grpc;
 pub mod net;
 pub mod rng;
 

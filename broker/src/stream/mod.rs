@@ -5,7 +5,6 @@
 
 mod error;
 mod isr;
-pub mod links;
 mod partition;
 mod partitions;
 pub mod replication;

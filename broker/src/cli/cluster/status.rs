@@ -1,17 +1,10 @@
-//! `chronik cluster status`.
+//! `chronik cluster status`: what any Kafka client may know of a cluster, over `--bootstrap`.
 
-use clap::Subcommand;
 use serde::Serialize;
 
-use super::output::{counted, table};
-use super::{Failure, Shared};
+use crate::cli::output::{counted, table};
+use crate::cli::{Failure, Shared};
 use crate::client::{TopicMetadata, admin};
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ClusterCommand {
-    /// Nodes, controller, and partitions that need attention
-    Status,
-}
 
 #[derive(Serialize)]
 struct Status {
@@ -34,8 +27,7 @@ struct NodeStatus {
     replicas: usize,
 }
 
-pub(super) async fn run(command: &ClusterCommand, shared: &Shared) -> Result<(), Failure> {
-    let ClusterCommand::Status = command;
+pub(super) async fn show(shared: &Shared) -> Result<(), Failure> {
     let client = shared.connect().await?;
     let cluster = admin::describe_cluster(&client).await?;
     let topics = client.topics().await?;

@@ -1,0 +1,96 @@
+//! The connection to an admin service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::admin::channel;
+use crate::admin::proto::DescribeNodeRequest;
+use crate::admin::proto::admin_client::AdminClient;
+use crate::cli::Failure;
+use crate::io::net::Network;
+use crate::io::net::real::RealNetwork;
+
+/// How long an answer may take: a change of the Raft group takes up to 30 s.
+const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+/// How long one address may take to show that a node is there.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// The largest answer that is taken: a list of 100,000 partitions.
+const ANSWER_BYTES: usize = 64 << 20;
+
+/// Where the admin service is.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct AdminAddress {
+    /// Addresses of the nodes' gRPC ports: one that answers is enough
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST:PORT[,…]",
+        default_value = "localhost:9391",
+        env = "CHRONIK_ADMIN",
+        hide_env = true
+    )]
+    admin: String,
+}
+
+/// A node's admin service that has answered.
+pub(in crate::cli) struct Connected {
+    /// Its service.
+    pub(in crate::cli) client: AdminClient<Channel>,
+    address: AdminAddress,
+}
+
+impl AdminAddress {
+    /// Connects to the first address that answers.
+    pub(in crate::cli) async fn connect(&self) -> Result<Connected, Failure> {
+        let network: Arc<dyn Network> = Arc::new(RealNetwork);
+        let mut last = "no address was given".to_owned();
+        for address in self.admin.split(',').map(str::trim).filter(|address| !address.is_empty()) {
+            match reach(Arc::clone(&network), address).await {
+                Ok(client) => return Ok(Connected { client, address: self.clone() }),
+                Err(why) => last = format!("{address}: {}", text(&why)),
+            }
+        }
+        Err(Failure::Failed(format!(
+            "can't reach an admin service at {last}; it is on the gRPC port of each node (--admin HOST:PORT)"
+        )))
+    }
+}
+
+impl Connected {
+    /// A connection to another node, after this one's is lost.
+    pub(in crate::cli) async fn anew(&self) -> Result<Self, Failure> {
+        self.address.connect().await
+    }
+}
+
+async fn reach(network: Arc<dyn Network>, address: &str) -> Result<AdminClient<Channel>, Status> {
+    let channel = channel(network, address, ANSWER_WITHIN)?;
+    let mut client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
+    let answered = tokio::time::timeout(CONNECT_WITHIN, client.describe_node(DescribeNodeRequest {})).await;
+    answered.map_err(|_| Status::deadline_exceeded("no answer in time"))??;
+    Ok(client)
+}
+
+/// What went wrong, from the innermost cause that is known: "transport error" tells nobody anything.
+fn text(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        match status.code() {
+            Code::InvalidArgument => Self::Usage(text(&status)),
+            _ => Self::Failed(text(&status)),
+        }
+    }
+}
