@@ -25,6 +25,8 @@ use crate::io::blocking;
 use crate::io::clock::{Clock, SystemClock};
 use crate::io::disk::Disk;
 use crate::io::disk::real::RealDisk;
+use crate::io::net::real::RealNetwork;
+use crate::io::rng::Rng;
 use crate::kafka::Broker;
 use crate::kafka::configs::initial_settings;
 use crate::kafka::fetch_session::FetchSessions;
@@ -35,7 +37,7 @@ use crate::kafka::response_memory::ResponseMemory;
 use crate::log::{LogError, LogStore};
 use crate::metadata::controller::{RegisterError, register_node};
 use crate::metadata::{ClusterVersion, Image, MetadataPlane, Node as Registration};
-use crate::raft::{RaftError, RaftNode, RaftOptions};
+use crate::raft::{Drive, Me, RaftError, RaftNode, RaftOptions};
 use crate::stream::Partitions;
 use crate::telemetry::LogLevel;
 use crate::wal::{Durability, GroupCommitWal, WalOptions};
@@ -273,11 +275,21 @@ async fn open_storage(
 ) -> Result<(DataDir, Storage), ServerError> {
     blocking(move || {
         let clean = dir.clean_shutdown().is_some();
+        let identity = dir.identity();
         let options = RaftOptions {
-            node: settings.node(),
+            me: Me {
+                cluster_id: identity.cluster_id.clone(),
+                node: identity.node,
+                directory: identity.directory,
+                // A cluster of one has no peers.
+                address: String::new(),
+            },
             dir: dir.meta_dir(),
             disk: disk.clone(),
             clock: clock.clone(),
+            rng: Rng::from_os(),
+            network: Arc::new(RealNetwork),
+            drive: Drive::Thread,
             // When the channel is full the reason is known already.
             fatal: Arc::new(move |why| drop(fatal.try_send(why.to_string()))),
         };
@@ -287,7 +299,7 @@ async fn open_storage(
         // Only now: a start that was refused leaves the mark, and so is refused again.
         dir.begin_use().map_err(failed)?;
         if !dir.is_formed() {
-            RaftNode::form(&options, &dir.identity().cluster_id).map_err(failed)?;
+            RaftNode::form(&options).map_err(failed)?;
             dir.set_formed().map_err(failed)?;
         }
         let raft = RaftNode::start(options).map_err(not_opened)?;

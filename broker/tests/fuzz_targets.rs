@@ -83,3 +83,8 @@ fn journal() {
 fn raft_storage() {
     run("raft_storage", targets::raft_storage);
 }
+
+#[test]
+fn link_frames() {
+    run("link_frames", targets::link_frames);
+}

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use chronik_broker::ids::{BrokerEpoch, NodeId, TopicId};
 use chronik_broker::io::clock::SystemClock;
 use chronik_broker::io::disk::real::RealDisk;
+use chronik_broker::io::net::real::RealNetwork;
+use chronik_broker::io::rng::Rng;
 use chronik_broker::metadata::{
     ClusterVersion, Command, Image, MetadataPlane, NewTopic, Node, Outcome, State, snapshot,
 };
-use chronik_broker::raft::{RaftNode, RaftOptions};
+use chronik_broker::raft::{Drive, Me, RaftNode, RaftOptions};
 
 fn node(id: i32) -> Node {
     Node {
@@ -95,8 +97,9 @@ fn a_state_of_100_000_partitions() {
 
 fn a_thousand_topics_are_created() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let plane = start(folder.path());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _entered = runtime.enter();
+    let plane = start(folder.path());
     runtime.block_on(async {
         let register = Command::RegisterNode { node: node(0), acked_may_be_lost: false };
         assert!(matches!(plane.propose(register).await, Ok(Outcome::Registered(_))));
@@ -128,12 +131,20 @@ fn a_thousand_topics_are_created() {
 
 fn start(folder: &Path) -> Arc<RaftNode> {
     let options = RaftOptions {
-        node: NodeId::new(0),
+        me: Me {
+            cluster_id: "cluster".to_owned(),
+            node: NodeId::new(0),
+            directory: uuid::Uuid::from_u128(1),
+            address: String::new(),
+        },
         dir: folder.join("__meta"),
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock::start()),
+        rng: Rng::seeded(1),
+        network: Arc::new(RealNetwork),
+        drive: Drive::Thread,
         fatal: Arc::new(|error| panic!("{error}")),
     };
-    RaftNode::form(&options, "cluster").expect("a new folder");
+    RaftNode::form(&options).expect("a new folder");
     RaftNode::start(options).expect("formed")
 }

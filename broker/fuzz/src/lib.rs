@@ -26,6 +26,7 @@ use chronik_broker::log::{
 use chronik_broker::metadata::{codec, snapshot};
 use chronik_broker::raft::record;
 use chronik_broker::raft::storage::{Limits, RaftWalStorage};
+use chronik_broker::stream::links::codec as frames;
 use chronik_broker::wal::journal::{self, Entry};
 
 /// A request frame (without its size): header and body, of every API at every version.
@@ -145,6 +146,36 @@ fn scan_segment(bytes: &[u8]) {
             let _ = Records::new(payload, batch.header.count).take_while(Result::is_ok).count();
         }
     }
+}
+
+/// What a link receives. The first byte chooses: as it is, or cut into frames with the right lengths and checksums, whose
+/// headers and payloads take turns.
+pub fn link_frames(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    let mut buffer = BytesMut::new();
+    if choice & 1 == 0 {
+        buffer.extend_from_slice(data);
+    } else {
+        let pieces: Vec<&[u8]> = pieces(data).collect();
+        for frame in pieces.chunks(2) {
+            let (header, payload) = (frame[0], frame.get(1).copied().unwrap_or_default());
+            buffer.extend_from_slice(&link_frame(header, payload));
+        }
+    }
+    let limit = if choice & 2 == 0 { frames::MAX_BYTES } else { frames::HANDSHAKE_BYTES };
+    while let Ok(Some(frame)) = frames::decode(&mut buffer, limit) {
+        let mut again = Vec::new();
+        frames::encode(&frame, &mut again);
+        let mut again = BytesMut::from(again.concat().as_slice());
+        assert_eq!(frames::decode(&mut again, frames::MAX_BYTES), Ok(Some(frame)), "what is read can be told");
+    }
+}
+
+/// A frame of a link around any header and payload.
+fn link_frame(header: &[u8], payload: &[u8]) -> Vec<u8> {
+    let lengths = [(header.len() + payload.len()) as u32, header.len() as u32].map(u32::to_le_bytes).concat();
+    let crc = crc_fast::crc32_iscsi(&[&lengths, header, payload].concat());
+    [&lengths, &crc.to_le_bytes()[..], header, payload].concat()
 }
 
 /// A journal file of the message WAL. The first byte chooses: as it is, or cut into rounds with the right lengths and

@@ -15,7 +15,7 @@ pub struct Seed {
 
 /// All seeds.
 pub fn seeds() -> Vec<Seed> {
-    requests().into_iter().chain(batches()).chain(files()).collect()
+    requests().into_iter().chain(batches()).chain(files()).chain(link_frames()).collect()
 }
 
 /// Each API at its lowest and highest version, with bodies that look like empty lists and like lists of one or two.
@@ -53,6 +53,27 @@ fn batches() -> Vec<Seed> {
             seeds.push(Seed { target: "batch", name, bytes: [&[choice][..], &batch].concat() });
         }
     }
+    seeds
+}
+
+/// Each kind of frame of a link: its number, then the fields of those that have the most, with and without a payload.
+fn link_frames() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for kind in 0..12_u8 {
+        for (name, payload) in [("bare", &[][..]), ("loaded", &[3, 1, 2, 3])] {
+            let header = [&[kind, 0, 0, 0][..], &[1, 0, 0, 0].repeat(16)].concat();
+            let bytes = [&[1, header.len() as u8][..], &header, payload].concat();
+            seeds.push(Seed { target: "link_frames", name: format!("{kind}-{name}"), bytes });
+        }
+    }
+    // A Heartbeat, a Greet and an Append as they are.
+    let greet = [&[3, 0, 0, 0][..], &[7; 16], &[1, 0, 0, 0], &[2, 0, 0, 0], &[5, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let offsets = [6_i64, 6, 9].map(i64::to_le_bytes).concat();
+    let append = [&[7, 0, 0, 0][..], &greet[4..], &offsets].concat();
+    let whole = [(&[10_u8, 0, 0, 0][..], &[][..]), (&greet, &[]), (&append, b"batch")];
+    let piece = |bytes: &[u8]| [&[bytes.len() as u8][..], bytes].concat();
+    let bytes = whole.iter().flat_map(|(header, payload)| [piece(header), piece(payload)].concat());
+    seeds.push(Seed { target: "link_frames", name: "whole".to_owned(), bytes: [1].into_iter().chain(bytes).collect() });
     seeds
 }
 

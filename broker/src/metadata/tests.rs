@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::testing::node;
 use super::{
-    AlterPartition, Command, ConfigResource, ElectionKind, Image, Move, NewTopic, Node, PartitionRegistration, State,
-    TopicChange, codec, snapshot,
+    AlterPartition, ClusterVersion, Command, ConfigResource, ElectionKind, Image, Move, NewTopic, Node,
+    PartitionRegistration, State, TopicChange, codec, snapshot,
 };
 use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
 
@@ -55,7 +55,7 @@ fn alter_partition(image: &Image, choice: Choice) -> AlterPartition {
 fn command(image: &Image, choice: Choice) -> Command {
     let [kind, a, b, c, d, ..] = choice;
     let id = NodeId::new(i32::from(a % 4));
-    match kind % 28 {
+    match kind % 29 {
         0 | 1 => {
             let directory = uuid::Uuid::from_u128(u128::from(b % 2));
             Command::RegisterNode { node: Node { directory, ..node(id.get()) }, acked_may_be_lost: c % 4 == 0 }
@@ -104,6 +104,7 @@ fn command(image: &Image, choice: Choice) -> Command {
         23 => Command::BeginDrain(id),
         24 => Command::CancelDrain(id),
         25 => Command::AcquireOperatorLease { holder: format!("operator-{b}") },
+        27 => Command::SetClusterVersion(ClusterVersion::NEWEST),
         26 => Command::SetThrottle((b % 2 == 0).then_some(u64::from(c))),
         _ => {
             let epoch =

@@ -1,99 +1,74 @@
 //! The ready loop: what one Raft node does with what reaches it, without a thread, a socket or a clock of its own.
 //!
-//! Inputs are `tick`, `step` and `propose`; `process` then makes durable what Raft asks for, applies what is committed,
-//! in order, and returns what the driver has to do. In raft-rs's order: persist before send, apply after commit.
+//! Inputs are `tick`, `step`, `propose` and the like; `process` then makes durable what Raft asks for, applies what is
+//! committed, in order, and returns what the driver has to do. In raft-rs's order: persist before send, apply after
+//! commit.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, HardState, Message, Snapshot};
-use raft::{Config, RawNode, StateRole, Storage as _};
+use raft::{Config, INVALID_ID, RawNode, SnapshotStatus, StateRole, Storage as _};
 
-use super::snapshot_file::{self, SnapshotFile};
+use super::candidacy::{self, Candidacy};
+use super::inbound;
+use super::proposals::{ProposalId, Proposals};
 use super::stats::RaftStats;
 use super::storage::{Limits, RaftWalStorage, entry_bytes};
-use super::{ConfState, RaftError, RaftId, logger};
+use super::{RaftError, RaftId, logger, seats_of};
 use crate::ids::NodeId;
 use crate::io::disk::Disk;
-use crate::metadata::{Image, Outcome, ProposeError, State, codec, snapshot};
+use crate::metadata::{Image, Outcome, ProposeError, Seat, State, codec, snapshot};
+
+mod effects;
+mod leader;
+
+pub use effects::{Effects, SnapshotJob, SnapshotWritten};
 
 /// How often `tick` is to be called.
 pub const TICK: Duration = Duration::from_millis(50);
 
 /// Ticks without a leader after which a node stands for election, at least.
-const ELECTION_TICKS: usize = 10;
+pub(super) const ELECTION_TICKS: usize = 10;
 /// Ticks between a leader's heartbeats.
-const HEARTBEAT_TICKS: usize = 2;
+pub(super) const HEARTBEAT_TICKS: usize = 2;
 /// Bytes of one append message.
 const MESSAGE_BYTES: u64 = 1 << 20;
 /// Append messages under way to one follower.
 const MESSAGES_IN_FLIGHT: usize = 64;
 /// Bytes of committed entries that are applied at a time.
 const APPLY_BYTES: u64 = 16 << 20;
+/// Bytes of a leader's entries that are not committed yet; more proposals are refused.
+const UNCOMMITTED_BYTES: u64 = 128 << 20;
 
-/// What the driver has to do. `W` is who waits for a proposal.
-pub struct Effects<W> {
-    /// Messages to peers.
-    pub messages: Vec<Message>,
-    /// The newest image, when it changed. To be published before the answers are given.
-    pub image: Option<Arc<Image>>,
-    /// Proposals that are decided.
-    pub answers: Vec<(W, Result<Outcome, ProposeError>)>,
-    /// A snapshot to be written, on another thread; `RaftCore::snapshot_written` must follow.
-    pub snapshot: Option<SnapshotJob>,
-}
-
-impl<W> Default for Effects<W> {
-    fn default() -> Self {
-        Self { messages: Vec::new(), image: None, answers: Vec::new(), snapshot: None }
-    }
-}
-
-/// A snapshot that is to be encoded and written, apart from the ready loop so that heartbeats don't wait for it.
-pub struct SnapshotJob {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    image: Arc<Image>,
-    term: u64,
-    members: ConfState,
-}
-
-/// A snapshot that is on disk.
-pub struct SnapshotWritten {
-    index: u64,
-    members: ConfState,
-    bytes: u64,
-}
-
-impl SnapshotJob {
-    /// Encodes and writes it.
-    pub fn run(self) -> Result<SnapshotWritten, RaftError> {
-        let state = snapshot::encode(&self.image);
-        let bytes = state.len() as u64;
-        let index = self.image.index();
-        let file = SnapshotFile { index, term: self.term, members: self.members.clone(), state: state.into() };
-        snapshot_file::write(self.disk.as_ref(), &self.dir, &file)?;
-        Ok(SnapshotWritten { index, members: self.members, bytes })
-    }
-}
-
-struct Waiter<W> {
-    term: u64,
-    since: Duration,
-    who: W,
+/// What a leader has seen of a peer, in its own ticks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    contact: Option<u64>,
+    caught_up: Option<u64>,
 }
 
 /// One Raft node.
 pub struct RaftCore<W> {
     raw: RawNode<RaftWalStorage>,
+    node: NodeId,
+    /// Drawn at the start of the process: names its proposals and reads, and seeds its election timeouts.
+    process: u64,
     disk: Arc<dyn Disk>,
     limits: Limits,
     state: State,
-    /// Who waits for the entry at an index, if it is still the one of that term.
-    waiters: BTreeMap<u64, Waiter<W>>,
+    proposals: Proposals<W>,
+    next_read: u64,
+    /// Reads that have an index, which the image has not reached.
+    reads: Vec<(u64, u64)>,
+    candidacy: Option<Candidacy>,
+    ticks: u64,
+    /// The tick in which this node became the leader.
+    led_since: u64,
+    seen: BTreeMap<NodeId, Seen>,
     stats: Arc<RaftStats>,
     log_bytes: u64,
     snapshot_bytes: u64,
@@ -101,8 +76,15 @@ pub struct RaftCore<W> {
 }
 
 impl<W> RaftCore<W> {
-    /// Goes on from what the folder holds. A group of one elects itself at once.
-    pub fn open(node: NodeId, disk: Arc<dyn Disk>, dir: &Path, limits: Limits) -> Result<Self, RaftError> {
+    /// Goes on from what the folder holds. A group of one elects itself at once. `process` is a random number that no
+    /// other process has.
+    pub fn open(
+        node: NodeId,
+        process: u64,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        limits: Limits,
+    ) -> Result<Self, RaftError> {
         let (storage, state) = RaftWalStorage::open(Arc::clone(&disk), dir, limits)?;
         let index = storage.snapshot_index();
         let snapshot_bytes = state.len() as u64;
@@ -111,34 +93,36 @@ impl<W> RaftCore<W> {
             return Err(RaftError::corrupt(dir, format!("the snapshot at {index} holds {}", image.index())));
         }
         let id = RaftId::of(node).0;
-        let config = Config {
-            id,
-            applied: index,
-            election_tick: ELECTION_TICKS,
-            heartbeat_tick: HEARTBEAT_TICKS,
-            max_size_per_msg: MESSAGE_BYTES,
-            max_inflight_msgs: MESSAGES_IN_FLIGHT,
-            max_committed_size_per_ready: APPLY_BYTES,
-            check_quorum: true,
-            pre_vote: true,
-            ..Config::default()
-        };
+        let config = config(id, index);
         let members = storage.initial_state()?.conf_state;
+        let applied_term = storage.term(index)?;
+        let mut state = State::new(image);
+        state.seat(seats_of(&members));
         let mut raw = RawNode::new(&config, storage, &logger::logger())?;
         if members.voters == [id] {
             raw.campaign()?;
         }
-        Ok(Self {
+        let mut core = Self {
             raw,
+            node,
+            process,
             disk,
             limits,
-            state: State::new(image),
-            waiters: BTreeMap::new(),
+            state,
+            proposals: Proposals::new(process, applied_term),
+            next_read: 0,
+            reads: Vec::new(),
+            candidacy: None,
+            ticks: 0,
+            led_since: 0,
+            seen: BTreeMap::new(),
             stats: Arc::default(),
             log_bytes: 0,
             snapshot_bytes,
             snapshot_running: false,
-        })
+        };
+        core.set_timeout();
+        Ok(core)
     }
 
     /// The image now.
@@ -151,6 +135,17 @@ impl<W> RaftCore<W> {
         RaftId(self.raw.raft.leader_id).node()
     }
 
+    /// The term.
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// The term that this node leads, once it has applied all that was committed before.
+    pub fn leads(&self) -> Option<u64> {
+        let leads = self.is_leader() && self.raw.raft.apply_to_current_term();
+        leads.then_some(self.raw.raft.term)
+    }
+
     /// Its counters.
     pub fn stats(&self) -> &Arc<RaftStats> {
         &self.stats
@@ -158,53 +153,143 @@ impl<W> RaftCore<W> {
 
     /// Time moves on by [`TICK`].
     pub fn tick(&mut self) {
+        self.ticks += 1;
         self.raw.tick();
+        self.stand();
+        self.set_timeout();
     }
 
-    /// A peer's message. One that raft-rs refuses is dropped, as if the network had lost it.
+    /// A peer's message. One that does not fit is dropped, as if the network had lost it.
     pub fn step(&mut self, message: Message) {
+        let raft = &self.raw.raft;
+        if let Err(why) = inbound::check(&message, raft.id, raft.raft_log.last_index()) {
+            tracing::error!(from = ?RaftId(message.from).node(), kind = ?message.get_msg_type(), %why, "dropped a Raft message");
+            return;
+        }
+        if let Some(from) = RaftId(message.from).node() {
+            self.seen.entry(from).or_default().contact = Some(self.ticks);
+        }
         if let Err(error) = self.raw.step(message) {
             tracing::debug!(%error, "dropped a Raft message");
         }
+        self.set_timeout();
     }
 
-    /// Proposes an encoded command, if this node leads; otherwise gives the waiter back.
-    pub fn propose(&mut self, command: Vec<u8>, who: W, now: Duration) -> Result<(), W> {
-        if self.raw.raft.state != StateRole::Leader || self.raw.propose(Vec::new(), command).is_err() {
-            return Err(who);
+    /// Proposes an encoded command, if this node leads; otherwise gives the waiter back. `number` names the proposal and
+    /// is never used again by this process.
+    pub fn propose(&mut self, number: u64, command: Vec<u8>, who: W, now: Duration) -> Result<(), W> {
+        let id = ProposalId { process: self.process, number };
+        match self.propose_for(self.raw.raft.term, id, command) {
+            Some(_) => self.expect(number, self.raw.raft.term, who, now),
+            None => Err(who),
         }
-        let (index, term) = (self.raw.raft.raft_log.last_index(), self.raw.raft.term);
-        self.waiters.insert(index, Waiter { term, since: now, who });
-        Ok(())
+    }
+
+    /// Proposes another node's command, if this one leads in that term; the index of its entry.
+    pub fn propose_for(&mut self, term: u64, id: ProposalId, command: Vec<u8>) -> Option<u64> {
+        if !self.is_leader() || self.raw.raft.term != term {
+            return None;
+        }
+        self.raw.propose(id.to_bytes().to_vec(), command).ok()?;
+        Some(self.raw.raft.raft_log.last_index())
+    }
+
+    /// `who` waits for a proposal of this process that goes to the leader of `term`.
+    pub fn expect(&mut self, number: u64, term: u64, who: W, now: Duration) -> Result<(), W> {
+        self.proposals.wait(number, term, now, who)
+    }
+
+    /// The leader did not take the proposal: nobody waits for it any more.
+    pub fn forget(&mut self, number: u64) -> Option<W> {
+        self.proposals.forget(number)
+    }
+
+    /// Asks the leader how far the cluster is; the number comes back in `Effects::reads` when the image is as far. It
+    /// may be lost (with a message, or a leader): then ask again.
+    pub fn read(&mut self) -> u64 {
+        self.next_read += 1;
+        // A context must be new each time, in the whole group, or raft-rs takes it for one that it knows.
+        let context = ProposalId { process: self.process, number: self.next_read };
+        self.raw.read_index(context.to_bytes().to_vec());
+        self.next_read
+    }
+
+    /// A voter was asked to take the leadership over.
+    pub fn transfer_leadership(&mut self, to: NodeId) {
+        self.raw.transfer_leader(RaftId::of(to).0);
+    }
+
+    /// A peer is known to be dead. If it led, this node no longer waits until the leader's lease has expired: with
+    /// `check_quorum` a node that has a leader ignores every candidate, so those who know better must drop it first.
+    pub fn suspect(&mut self, node: NodeId) {
+        let raft = &mut self.raw.raft;
+        if raft.leader_id != RaftId::of(node).0 || node == self.node {
+            return;
+        }
+        tracing::info!(leader = node.get(), term = raft.term, "the metadata leader is dead: standing for election");
+        raft.become_follower(raft.term, INVALID_ID);
+        if raft.promotable() {
+            let voters = self.state.image();
+            let others = voters.seats().filter(|&(other, seat)| seat == Seat::Voter && other != node);
+            let rank = others.take_while(|&(other, _)| other != self.node).count();
+            self.candidacy = Some(Candidacy::at_rank(rank));
+        }
+        self.stand();
+        self.set_timeout();
+    }
+
+    /// A message could not be delivered.
+    pub fn report_unreachable(&mut self, node: NodeId) {
+        self.raw.report_unreachable(RaftId::of(node).0);
+    }
+
+    /// A snapshot was delivered, or not.
+    pub fn report_snapshot(&mut self, node: NodeId, delivered: bool) {
+        let status = if delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(RaftId::of(node).0, status);
     }
 
     /// Handles all that is ready. After an error the process must end: what is durable is unknown.
     pub fn process(&mut self, now: Duration) -> Result<Effects<W>, RaftError> {
         let mut effects = Effects::default();
         let before = self.state.index();
-        while self.raw.has_ready() {
-            let mut ready = self.raw.ready();
-            // A leader's appends may travel while it writes its own; what depends on the write is sent after it.
-            effects.messages.append(&mut ready.take_messages());
-            let snapshot = ready.snapshot().clone();
-            let entries = ready.take_entries();
-            self.persist(ready.hs(), &snapshot, entries, ready.must_sync(), &mut effects)?;
-            effects.messages.append(&mut ready.take_persisted_messages());
-            self.apply_all(ready.take_committed_entries(), now, &mut effects)?;
-            let mut light = self.raw.advance_append(ready);
-            if let Some(commit) = light.commit_index() {
-                self.raw.mut_store().set_commit(commit);
+        loop {
+            while self.raw.has_ready() {
+                self.round(now, &mut effects)?;
             }
-            effects.messages.append(&mut light.take_messages());
-            self.apply_all(light.take_committed_entries(), now, &mut effects)?;
-            self.raw.advance_apply();
+            if !self.seat_next() {
+                break;
+            }
         }
         if self.state.index() > before {
             effects.image = Some(self.state.image());
-            effects.snapshot = self.snapshot_due()?;
         }
-        self.stats.moved(self.raw.raft.term, self.state.index());
+        effects.snapshot = self.snapshot_due()?;
+        let applied = self.state.index();
+        effects.reads.extend(self.reads.extract_if(.., |(_, index)| *index <= applied).map(|(number, _)| number));
+        self.note_progress();
+        self.stats.moved(self.raw.raft.term, applied);
         Ok(effects)
+    }
+
+    fn round(&mut self, now: Duration, effects: &mut Effects<W>) -> Result<(), RaftError> {
+        let mut ready = self.raw.ready();
+        // A leader's appends may travel while it writes its own; what depends on the write is sent after it.
+        effects.messages.append(&mut ready.take_messages());
+        self.take_reads(ready.take_read_states());
+        let snapshot = ready.snapshot().clone();
+        let entries = ready.take_entries();
+        self.persist(ready.hs(), &snapshot, entries, ready.must_sync(), effects)?;
+        effects.messages.append(&mut ready.take_persisted_messages());
+        self.apply_all(ready.take_committed_entries(), now, effects)?;
+        let mut light = self.raw.advance_append(ready);
+        if let Some(commit) = light.commit_index() {
+            self.raw.mut_store().set_commit(commit);
+        }
+        effects.messages.append(&mut light.take_messages());
+        self.apply_all(light.take_committed_entries(), now, effects)?;
+        self.raw.advance_apply();
+        Ok(())
     }
 
     /// The job's snapshot is on disk: the log is compacted behind it.
@@ -213,6 +298,40 @@ impl<W> RaftCore<W> {
         self.snapshot_bytes = written.bytes;
         self.stats.snapshot_written();
         self.raw.mut_store().compact(written.index, written.members)
+    }
+
+    fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    fn take_reads(&mut self, states: Vec<raft::ReadState>) {
+        for state in states {
+            let id = ProposalId::from_bytes(&state.request_ctx).filter(|id| id.process == self.process);
+            self.reads.extend(id.map(|id| (id.number, state.index)));
+        }
+    }
+
+    /// Campaigns, if it is this node's turn after the leader's death.
+    fn stand(&mut self) {
+        let Some(mut candidacy) = self.candidacy.take() else { return };
+        if self.leader().is_some() {
+            return;
+        }
+        let Some(due) = candidacy.due() else { return };
+        // An election under way is not disturbed.
+        if due && matches!(self.raw.raft.state, StateRole::Follower | StateRole::PreCandidate) {
+            if let Err(error) = self.raw.campaign() {
+                tracing::warn!(%error, "can't stand for election");
+            }
+        }
+        candidacy.tick();
+        self.candidacy = Some(candidacy);
+    }
+
+    /// raft-rs draws a timeout wherever it resets; this replaces it by the seeded one.
+    fn set_timeout(&mut self) {
+        let ticks = candidacy::timeout_ticks(self.process, self.raw.raft.term);
+        self.raw.raft.set_randomized_election_timeout(ticks);
     }
 
     fn persist(
@@ -240,28 +359,27 @@ impl<W> RaftCore<W> {
 
     /// Takes the state of a leader's snapshot. What became of proposals that it covers is unknown.
     fn restore(&mut self, snapshot: &Snapshot, effects: &mut Effects<W>) -> Result<(), RaftError> {
-        let index = snapshot.get_metadata().index;
+        let metadata = snapshot.get_metadata();
+        let index = metadata.index;
         let image =
             snapshot::decode(snapshot.data.clone()).map_err(|source| RaftError::Undecodable { index, source })?;
         self.state = State::new(image);
-        let later = self.waiters.split_off(&(index + 1));
-        let covered = std::mem::replace(&mut self.waiters, later);
-        effects.answers.extend(covered.into_values().map(|waiter| (waiter.who, Err(ProposeError::TimedOut))));
+        self.state.seat(seats_of(metadata.get_conf_state()));
+        let unknown = self.proposals.replaced(metadata.term);
+        effects.answers.extend(unknown.into_iter().map(|who| (who, Err(ProposeError::TimedOut))));
         Ok(())
     }
 
     fn apply_all(&mut self, entries: Vec<Entry>, now: Duration, effects: &mut Effects<W>) -> Result<(), RaftError> {
         for entry in entries {
-            let (index, term) = (entry.index, entry.term);
+            let lost = self.proposals.enter(entry.term);
+            effects.answers.extend(lost.into_iter().map(|who| (who, Err(ProposeError::LeaderChanged))));
+            let context = entry.context.clone();
             let outcome = self.apply(entry)?;
-            let Some(waiter) = self.waiters.remove(&index) else { continue };
-            let answer = if waiter.term == term {
-                self.stats.committed(now.saturating_sub(waiter.since));
-                Ok(outcome)
-            } else {
-                Err(ProposeError::LeaderChanged)
-            };
-            effects.answers.push((waiter.who, answer));
+            if let Some((who, since)) = self.proposals.applied(&context) {
+                self.stats.committed(now.saturating_sub(since));
+                effects.answers.push((who, Ok(outcome)));
+            }
         }
         Ok(())
     }
@@ -274,33 +392,56 @@ impl<W> RaftCore<W> {
                 let command = codec::decode(entry.data).map_err(|source| RaftError::Undecodable { index, source })?;
                 return Ok(self.state.apply(index, command));
             }
-            EntryType::EntryNormal => {}
+            // A new leader's first, and a conf change that raft-rs refused.
+            EntryType::EntryNormal => self.state.skip(index),
             EntryType::EntryConfChange => {
                 let change = ConfChange::parse_from_bytes(&entry.data).map_err(raft::Error::CodecError)?;
-                self.raw.apply_conf_change(&change)?;
+                let members = self.raw.apply_conf_change(&change)?;
+                self.state.skip(index);
+                self.state.seat(seats_of(&members));
             }
             EntryType::EntryConfChangeV2 => {
                 let change = ConfChangeV2::parse_from_bytes(&entry.data).map_err(raft::Error::CodecError)?;
-                self.raw.apply_conf_change(&change)?;
+                let members = self.raw.apply_conf_change(&change)?;
+                self.state.skip(index);
+                self.state.seat(seats_of(&members));
             }
         }
-        self.state.skip(index);
         Ok(Outcome::Done)
     }
 
     fn snapshot_due(&mut self) -> Result<Option<SnapshotJob>, RaftError> {
-        if self.snapshot_running || self.log_bytes < self.limits.snapshot_every_bytes.max(self.snapshot_bytes) {
+        let storage = self.raw.store();
+        let grown = self.log_bytes >= self.limits.snapshot_every_bytes.max(self.snapshot_bytes);
+        let newer = self.state.index() > storage.snapshot_index();
+        if self.snapshot_running || !newer || !(grown || storage.snapshot_wanted()) {
             return Ok(None);
         }
-        self.snapshot_running = true;
-        self.log_bytes = 0;
-        let storage = self.raw.store();
-        Ok(Some(SnapshotJob {
+        let job = SnapshotJob {
             disk: Arc::clone(&self.disk),
             dir: storage.dir().to_owned(),
             image: self.state.image(),
             term: storage.term(self.state.index())?,
             members: self.raw.raft.prs().conf().to_conf_state(),
-        }))
+        };
+        self.snapshot_running = true;
+        self.log_bytes = 0;
+        Ok(Some(job))
+    }
+}
+
+fn config(id: u64, applied: u64) -> Config {
+    Config {
+        id,
+        applied,
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: HEARTBEAT_TICKS,
+        max_size_per_msg: MESSAGE_BYTES,
+        max_inflight_msgs: MESSAGES_IN_FLIGHT,
+        max_committed_size_per_ready: APPLY_BYTES,
+        max_uncommitted_size: UNCOMMITTED_BYTES,
+        check_quorum: true,
+        pre_vote: true,
+        ..Config::default()
     }
 }

@@ -33,7 +33,7 @@ fn form(disk: &SimDisk, voters: &[i32]) {
 }
 
 fn open(disk: &SimDisk, id: i32, limits: Limits) -> Result<RaftCore<u64>, RaftError> {
-    RaftCore::open(NodeId::new(id), Arc::new(disk.clone()), dir(), limits)
+    RaftCore::open(NodeId::new(id), 7 + id as u64, Arc::new(disk.clone()), dir(), limits)
 }
 
 fn single() -> (SimDisk, RaftCore<u64>) {
@@ -64,7 +64,7 @@ fn proposals_of_a_round_are_committed_by_one_write_and_one_sync() {
     let (disk, mut core) = single();
     let before = disk.fault_points();
     for who in 0..100 {
-        core.propose(set(&who.to_string(), "x".to_owned()), who, NOW).expect("it leads");
+        core.propose(who, set(&who.to_string(), "x".to_owned()), who, NOW).expect("it leads");
     }
     let effects = core.process(Duration::from_millis(3)).expect("no faults");
     assert_eq!(disk.fault_points() - before, 4, "a write and a sync, each with a fault point before and after it");
@@ -79,7 +79,7 @@ fn proposals_of_a_round_are_committed_by_one_write_and_one_sync() {
 fn an_answered_proposal_survives_a_power_loss() {
     let (mut disk, mut core) = single();
     for round in 0..20_u64 {
-        core.propose(set("round", round.to_string()), round, NOW).expect("it leads");
+        core.propose(round, set("round", round.to_string()), round, NOW).expect("it leads");
         assert_eq!(core.process(NOW).expect("no faults").answers.len(), 1);
         disk = disk.crash(round);
         core = open(&disk, 0, Limits::default()).expect("formed");
@@ -91,7 +91,7 @@ fn an_answered_proposal_survives_a_power_loss() {
 #[test]
 fn a_failed_sync_ends_the_node_and_answers_nothing() {
     let (disk, mut core) = single();
-    core.propose(set("a", "b".to_owned()), 1, NOW).expect("it leads");
+    core.propose(1, set("a", "b".to_owned()), 1, NOW).expect("it leads");
     disk.fail(Operation::Sync, "__meta", 1, 5);
     assert!(matches!(core.process(NOW), Err(RaftError::Io { action: "sync", .. })));
 }
@@ -99,7 +99,7 @@ fn a_failed_sync_ends_the_node_and_answers_nothing() {
 #[test]
 fn a_committed_command_of_a_newer_version_ends_the_node() {
     let (_, mut core) = single();
-    core.propose(vec![0xc2, 0x3e, 0x00], 1, NOW).expect("raft-rs does not look into commands");
+    core.propose(1, vec![0xc2, 0x3e, 0x00], 1, NOW).expect("raft-rs does not look into commands");
     let error = core.process(NOW).err().expect("unknown kind");
     assert!(error.to_string().contains("newer version"), "{error}");
 }
@@ -110,7 +110,7 @@ fn snapshots_bound_the_log_and_a_restart_starts_from_the_newest() {
     form(&disk, &[0]);
     let mut core = open(&disk, 0, SMALL).expect("formed");
     for round in 0..100_u64 {
-        core.propose(set(&format!("{}", round % 7), "x".repeat(200)), round, NOW).ok();
+        core.propose(round, set(&format!("{}", round % 7), "x".repeat(200)), round, NOW).ok();
         let effects = core.process(NOW).expect("no faults");
         if let Some(job) = effects.snapshot {
             core.snapshot_written(job.run().expect("no faults")).expect("no faults");
@@ -215,7 +215,7 @@ impl Group {
     }
 
     fn propose(&mut self, at: usize, command: Vec<u8>, who: u64) {
-        if self.cores[at].as_mut().expect("running").propose(command, who, NOW).is_ok() {
+        if self.cores[at].as_mut().expect("running").propose(who, command, who, NOW).is_ok() {
             self.process(at, 0);
         }
     }
@@ -258,7 +258,7 @@ fn a_group_of_three_elects_a_leader_and_replicates() {
     assert_eq!(group.answers[&1], Ok(Outcome::Done));
     let follower = (leader + 1) % 3;
     let core = group.cores[follower].as_mut().expect("running");
-    assert_eq!(core.propose(set("a", "c".to_owned()), 2, NOW), Err(2), "only a leader takes proposals");
+    assert_eq!(core.propose(2, set("a", "c".to_owned()), 2, NOW), Err(2), "only a leader takes proposals");
 }
 
 #[test]

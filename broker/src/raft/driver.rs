@@ -1,252 +1,243 @@
-//! The thread around [`RaftCore`], and the [`MetadataPlane`] that the rest of the broker holds.
+//! The loop around [`RaftCore`]: takes inputs up, lets time pass, carries effects out.
 //!
-//! All proposals that wait when the thread comes round become one write and one sync.
+//! All proposals that wait when the loop comes round become one write and one sync. It blocks on files, so it runs on a
+//! thread of its own ([`Drive::Thread`]); the simulation runs it as a task.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use raft::eraftpb::Message;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use super::RaftError;
 use super::core::{Effects, RaftCore, SnapshotJob, SnapshotWritten, TICK};
-use super::stats::RaftStats;
-use super::storage::{Limits, RaftWalStorage};
-use super::{RaftError, RaftId};
+use super::node::FatalHandler;
+use super::proposals::ProposalId;
+use super::transport::Transport;
 use crate::ids::NodeId;
 use crate::io::clock::Clock;
-use crate::io::disk::Disk;
-use crate::metadata::{Command, Image, MetadataPlane, Outcome, Proposal, ProposeError, State, codec, snapshot};
+use crate::metadata::{Image, Outcome, ProposeError, RaftStatus};
 
-/// Bytes of one encoded command at most.
-const COMMAND_BYTES: usize = 8 << 20;
-/// Units of [`UNIT_BYTES`] that proposals on their way may take together; more wait.
-const UNITS_IN_FLIGHT: usize = 64 << 10;
-const UNIT_BYTES: usize = 1 << 10;
-/// Proposals taken up for one write at most.
+/// Inputs taken up for one write at most.
 const BATCH: usize = 4096;
-/// How long a proposal waits for its outcome.
-const PROPOSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Called once when the metadata plane can't go on: ends the process.
-pub type FatalHandler = Arc<dyn Fn(&RaftError) + Send + Sync>;
-
-/// What a Raft node needs.
-pub struct RaftOptions {
-    /// Who it is.
-    pub node: NodeId,
-    /// `data/wal/__meta`.
-    pub dir: PathBuf,
-    /// Where that is.
-    pub disk: Arc<dyn Disk>,
-    /// For latencies.
-    pub clock: Arc<dyn Clock>,
-    /// What ends the process.
-    pub fatal: FatalHandler,
+/// Where the loop runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drive {
+    /// On a thread of its own: it waits for the disk.
+    Thread,
+    /// As a task of the ambient runtime, everything in it: for the simulation, where no disk is waited for.
+    Task,
 }
 
-type Answer = oneshot::Sender<Result<Outcome, ProposeError>>;
+/// Who waits for a proposal's outcome.
+pub(super) type Answer = oneshot::Sender<Result<Outcome, ProposeError>>;
 
-enum Input {
-    Propose { command: Vec<u8>, answer: Answer, room: OwnedSemaphorePermit },
+/// Who waits, and the room that the proposal takes until it is answered.
+pub(super) type Waiting = (Answer, Arc<OwnedSemaphorePermit>);
+
+/// Where inputs are sent. What may come in numbers is bounded by the room that it holds.
+pub(super) type Inputs = mpsc::UnboundedSender<Input>;
+
+pub(super) enum Input {
+    /// A command of this node, for itself as the leader.
+    Propose {
+        number: u64,
+        command: Vec<u8>,
+        waiting: Waiting,
+    },
+    /// A command of this node that another one, the leader of `term`, is asked to take.
+    Expect {
+        number: u64,
+        term: u64,
+        waiting: Waiting,
+    },
+    /// Nobody waits for it any more.
+    Forget {
+        number: u64,
+    },
+    /// Another node's command; answered with its index, if this node leads in that term.
+    Forwarded {
+        term: u64,
+        id: ProposalId,
+        command: Vec<u8>,
+        taken: oneshot::Sender<Option<u64>>,
+        room: OwnedSemaphorePermit,
+    },
+    /// Tells when the image is at least as new as the cluster's is now.
+    Read(oneshot::Sender<()>),
+    /// A peer's message.
+    Message {
+        message: Message,
+        room: OwnedSemaphorePermit,
+    },
+    Unreachable(NodeId),
+    SnapshotSent {
+        to: NodeId,
+        delivered: bool,
+    },
+    Suspect(NodeId),
+    Transfer(NodeId),
+    /// Asks how long a node has been silent, if this one leads.
+    SilentFor {
+        node: NodeId,
+        answer: oneshot::Sender<Option<Duration>>,
+    },
     SnapshotWritten(Result<SnapshotWritten, RaftError>),
     Stop,
 }
 
-/// Who waits, and the room that the proposal takes until it is answered.
-type Waiting = (Answer, OwnedSemaphorePermit);
-
-/// This node's member of the metadata plane.
-pub struct RaftNode {
-    inputs: Sender<Input>,
-    room: Arc<Semaphore>,
-    images: watch::Receiver<Arc<Image>>,
-    leader: Arc<AtomicU64>,
-    stats: Arc<RaftStats>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+/// Who leads, as a node knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Leader {
+    pub(super) node: Option<NodeId>,
+    pub(super) term: u64,
 }
 
-impl RaftNode {
-    /// Forms a group of this node alone, unless its folder holds one. To be done once in a folder's life: a folder
-    /// that was formed and is empty now has lost its data.
-    pub fn form(options: &RaftOptions, cluster_id: &str) -> Result<(), RaftError> {
-        let mut state = State::new(Image::empty(cluster_id));
-        state.skip(RaftWalStorage::formed_index());
-        let state = Bytes::from(snapshot::encode(&state.image()));
-        RaftWalStorage::form(options.disk.as_ref(), &options.dir, vec![RaftId::of(options.node).0], state)
-    }
-
-    /// Refuses metadata that an orderly stop can't have left; for after one, before `start`. Changes nothing.
-    pub fn check_whole(options: &RaftOptions) -> Result<(), RaftError> {
-        RaftWalStorage::check_whole(options.disk.as_ref(), &options.dir)
-    }
-
-    /// Opens the folder and starts the thread. In a group of one all that was ever committed is applied when this
-    /// returns. Blocks on files.
-    pub fn start(options: RaftOptions) -> Result<Arc<Self>, RaftError> {
-        let mut core = RaftCore::open(options.node, Arc::clone(&options.disk), &options.dir, Limits::default())?;
-        let (inputs, received) = channel();
-        let images = watch::Sender::new(core.image());
-        let node = Self {
-            inputs: inputs.clone(),
-            room: Arc::new(Semaphore::new(UNITS_IN_FLIGHT)),
-            images: images.subscribe(),
-            leader: Arc::default(),
-            stats: Arc::clone(core.stats()),
-            thread: Mutex::new(None),
-        };
-        let effects = core.process(options.clock.monotonic())?;
-        let driver = Driver {
-            core,
-            inputs,
-            received,
-            images,
-            leader: Arc::clone(&node.leader),
-            clock: options.clock,
-            fatal: options.fatal,
-        };
-        driver.carry_out(effects);
-        let spawned = std::thread::Builder::new().name("raft".to_owned()).spawn(move || driver.run());
-        *node.thread.lock() = Some(spawned.map_err(RaftError::io("start a thread for", &options.dir))?);
-        Ok(Arc::new(node))
-    }
-
-    /// Counters for `/metrics`.
-    pub fn stats(&self) -> &Arc<RaftStats> {
-        &self.stats
-    }
-
-    /// Ends the thread; proposals under way fail. Blocks.
-    pub fn shutdown(&self) {
-        self.room.close();
-        // An error means that the thread has ended by itself.
-        let _ = self.inputs.send(Input::Stop);
-        if let Some(thread) = self.thread.lock().take()
-            && let Err(panic) = thread.join()
-        {
-            std::panic::resume_unwind(panic);
-        }
-    }
+/// What the loop tells everybody.
+pub(super) struct Published {
+    pub(super) images: watch::Sender<Arc<Image>>,
+    pub(super) leader: watch::Sender<Leader>,
+    pub(super) leadership: watch::Sender<Option<u64>>,
+    pub(super) status: Arc<Mutex<RaftStatus>>,
 }
 
-impl MetadataPlane for RaftNode {
-    fn image(&self) -> Arc<Image> {
-        Arc::clone(&self.images.borrow())
-    }
-
-    fn subscribe(&self) -> watch::Receiver<Arc<Image>> {
-        self.images.clone()
-    }
-
-    fn propose(&self, command: Command) -> Proposal<'_> {
-        Box::pin(async move {
-            let command = codec::encode(&command);
-            if command.len() > COMMAND_BYTES {
-                return Err(ProposeError::TooLarge { bytes: command.len(), limit: COMMAND_BYTES });
-            }
-            let decided = async {
-                let units = 1 + (command.len() / UNIT_BYTES) as u32;
-                let room = Arc::clone(&self.room).acquire_many_owned(units).await;
-                let room = room.map_err(|_closed| ProposeError::Stopping)?;
-                let (answer, answered) = oneshot::channel();
-                let input = Input::Propose { command, answer, room };
-                self.inputs.send(input).map_err(|_ended| ProposeError::Stopping)?;
-                answered.await.unwrap_or(Err(ProposeError::Stopping))
-            };
-            tokio::time::timeout(PROPOSE_TIMEOUT, decided).await.unwrap_or(Err(ProposeError::TimedOut))
-        })
-    }
-
-    fn leader(&self) -> Option<NodeId> {
-        RaftId(self.leader.load(Ordering::Relaxed)).node()
-    }
-}
-
-struct Driver {
-    core: RaftCore<Waiting>,
-    inputs: Sender<Input>,
-    received: Receiver<Input>,
-    images: watch::Sender<Arc<Image>>,
-    leader: Arc<AtomicU64>,
-    clock: Arc<dyn Clock>,
-    fatal: FatalHandler,
+pub(super) struct Driver {
+    pub(super) core: RaftCore<Waiting>,
+    pub(super) inputs: Inputs,
+    pub(super) received: mpsc::UnboundedReceiver<Input>,
+    pub(super) published: Published,
+    pub(super) transport: Arc<Transport>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) fatal: FatalHandler,
+    pub(super) drive: Drive,
+    pub(super) reads: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
 impl Driver {
-    fn run(mut self) {
-        if let Err(error) = self.rounds() {
+    /// Runs until it is told to stop, or can't go on.
+    pub(super) async fn run(mut self) {
+        if let Err(error) = self.rounds().await {
             (self.fatal)(&error);
         }
     }
 
-    fn rounds(&mut self) -> Result<(), RaftError> {
-        let mut next_tick = self.clock.monotonic() + TICK;
+    async fn rounds(&mut self) -> Result<(), RaftError> {
+        let mut next_tick = Instant::now() + TICK;
         loop {
-            match self.received.recv_timeout(next_tick.saturating_sub(self.clock.monotonic())) {
-                Ok(first) => {
-                    if !self.take(first)? {
-                        return Ok(());
-                    }
-                    for _ in 1..BATCH {
-                        let Ok(input) = self.received.try_recv() else { break };
-                        if !self.take(input)? {
-                            return Ok(());
-                        }
-                    }
+            let first = tokio::select! {
+                biased;
+                input = self.received.recv() => input,
+                () = tokio::time::sleep_until(next_tick) => None,
+            };
+            let mut next = first;
+            for _ in 0..BATCH {
+                let Some(input) = next else { break };
+                if !self.take(input)? {
+                    return Ok(());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => unreachable!("the driver holds a sender itself"),
+                next = self.received.try_recv().ok();
             }
-            let now = self.clock.monotonic();
-            if now >= next_tick {
+            if let Some(input) = next
+                && !self.take(input)?
+            {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let ticked = now >= next_tick;
+            if ticked {
                 self.core.tick();
                 next_tick = now + TICK;
+                self.reads.retain(|_, waiting| !waiting.is_closed());
             }
-            let effects = self.core.process(now)?;
-            self.carry_out(effects);
+            let effects = self.core.process(self.clock.monotonic())?;
+            self.carry_out(effects, ticked)?;
         }
     }
 
     /// Takes one input up; false when the node is to stop.
     fn take(&mut self, input: Input) -> Result<bool, RaftError> {
+        let core = &mut self.core;
         match input {
-            Input::Propose { command, answer, room } => {
-                let now = self.clock.monotonic();
-                if let Err((answer, _)) = self.core.propose(command, (answer, room), now) {
-                    // The proposer may be gone.
-                    let _ = answer.send(Err(ProposeError::LeaderChanged));
-                }
+            Input::Propose { number, command, waiting } => {
+                let refused = core.propose(number, command, waiting, self.clock.monotonic());
+                refused.unwrap_or_else(|waiting| answer(waiting, Err(ProposeError::LeaderChanged)));
             }
-            Input::SnapshotWritten(written) => self.core.snapshot_written(written?)?,
+            Input::Expect { number, term, waiting } => {
+                let refused = core.expect(number, term, waiting, self.clock.monotonic());
+                refused.unwrap_or_else(|waiting| answer(waiting, Err(ProposeError::LeaderChanged)));
+            }
+            Input::Forget { number } => drop(core.forget(number)),
+            Input::Forwarded { term, id, command, taken, room } => {
+                // The one who asked may be gone.
+                let _ = taken.send(core.propose_for(term, id, command));
+                drop(room);
+            }
+            Input::Read(waiting) => drop(self.reads.insert(core.read(), waiting)),
+            Input::Message { message, room } => {
+                core.step(message);
+                drop(room);
+            }
+            Input::Unreachable(node) => core.report_unreachable(node),
+            Input::SnapshotSent { to, delivered } => core.report_snapshot(to, delivered),
+            Input::Suspect(node) => core.suspect(node),
+            Input::Transfer(to) => core.transfer_leadership(to),
+            Input::SilentFor { node, answer } => drop(answer.send(core.silent_for(node))),
+            Input::SnapshotWritten(written) => core.snapshot_written(written?)?,
             Input::Stop => return Ok(false),
         }
         Ok(true)
     }
 
-    fn carry_out(&self, effects: Effects<Waiting>) {
-        assert!(effects.messages.is_empty(), "a group of one has nobody to send to");
-        self.leader.store(self.core.leader().map_or(0, |leader| RaftId::of(leader).0), Ordering::Relaxed);
+    pub(super) fn carry_out(&mut self, effects: Effects<Waiting>, ticked: bool) -> Result<(), RaftError> {
+        for message in effects.messages {
+            self.transport.send(message);
+        }
         if let Some(image) = effects.image {
-            self.images.send_replace(image);
+            self.published.images.send_replace(image);
         }
-        for ((answer, _room), outcome) in effects.answers {
-            // The proposer may be gone.
-            let _ = answer.send(outcome);
+        self.tell_leader(ticked);
+        for (waiting, outcome) in effects.answers {
+            answer(waiting, outcome);
         }
-        if let Some(job) = effects.snapshot {
-            self.write_snapshot(job);
+        for number in effects.reads {
+            if let Some(waiting) = self.reads.remove(&number) {
+                // The reader may be gone.
+                let _ = waiting.send(());
+            }
+        }
+        effects.snapshot.map_or(Ok(()), |job| self.write_snapshot(job))
+    }
+
+    fn tell_leader(&self, ticked: bool) {
+        let leader = Leader { node: self.core.leader(), term: self.core.term() };
+        let changed = self.published.leader.send_if_modified(|told| std::mem::replace(told, leader) != leader);
+        let leads = self.core.leads();
+        self.published.leadership.send_if_modified(|told| std::mem::replace(told, leads) != leads);
+        if ticked || changed {
+            *self.published.status.lock() = self.core.status();
         }
     }
 
-    fn write_snapshot(&self, job: SnapshotJob) {
-        let inputs = self.inputs.clone();
-        std::thread::spawn(move || {
-            // An error means that the node has stopped.
-            let _ = inputs.send(Input::SnapshotWritten(job.run()));
-        });
+    fn write_snapshot(&mut self, job: SnapshotJob) -> Result<(), RaftError> {
+        match self.drive {
+            Drive::Task => self.core.snapshot_written(job.run()?),
+            Drive::Thread => {
+                let inputs = self.inputs.clone();
+                tokio::task::spawn_blocking(move || {
+                    // An error means that the node has stopped.
+                    let _ = inputs.send(Input::SnapshotWritten(job.run()));
+                });
+                Ok(())
+            }
+        }
     }
+}
+
+fn answer((answer, _room): Waiting, outcome: Result<Outcome, ProposeError>) {
+    // The proposer may be gone.
+    let _ = answer.send(outcome);
 }

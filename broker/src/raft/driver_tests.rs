@@ -1,14 +1,16 @@
-//! The thread and the `MetadataPlane` that it serves.
+//! A group of one: the loop on its thread, and the `MetadataPlane` that it serves.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::driver::{RaftNode, RaftOptions};
+use super::{Drive, Me, RaftNode, RaftOptions};
 use crate::ids::NodeId;
 use crate::io::clock::SystemClock;
 use crate::io::disk::sim::{Operation, SimDisk};
+use crate::io::net::real::RealNetwork;
+use crate::io::rng::Rng;
 use crate::metadata::testing::node;
 use crate::metadata::{Command, ConfigResource, MetadataPlane as _, Outcome, ProposeError, Refused, controller};
 
@@ -18,10 +20,18 @@ fn options(disk: &SimDisk) -> (RaftOptions, Failures) {
     let failures = Failures::default();
     let seen = Arc::clone(&failures);
     let options = RaftOptions {
-        node: NodeId::new(0),
+        me: Me {
+            cluster_id: "cluster-1".to_owned(),
+            node: NodeId::new(0),
+            directory: uuid::Uuid::from_u128(0x1000),
+            address: String::new(),
+        },
         dir: PathBuf::from("/data/wal/__meta"),
         disk: Arc::new(disk.clone()),
         clock: Arc::new(SystemClock::start()),
+        rng: Rng::seeded(1),
+        network: Arc::new(RealNetwork),
+        drive: Drive::Thread,
         fatal: Arc::new(move |error| seen.lock().push(error.to_string())),
     };
     (options, failures)
@@ -29,7 +39,7 @@ fn options(disk: &SimDisk) -> (RaftOptions, Failures) {
 
 fn start(disk: &SimDisk) -> (Arc<RaftNode>, Failures) {
     let (options, failures) = options(disk);
-    RaftNode::form(&options, "cluster-1").expect("no faults");
+    RaftNode::form(&options).expect("no faults");
     (RaftNode::start(options).expect("formed"), failures)
 }
 

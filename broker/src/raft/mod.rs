@@ -3,32 +3,54 @@
 //! This module can't name a record batch: it may use `ids`, `io` and `metadata` only, and a test keeps it so.
 //!
 //! Reading order, from the bytes up: [`record`] (one checksummed record), [`segments`] (the files they are appended
-//! to), [`snapshot_file`], [`storage`] (raft-rs's view of the three), [`core`] (the ready loop, without a thread),
-//! [`driver`] (the thread around it, and the `MetadataPlane` it gives to others).
+//! to), [`snapshot_file`], [`storage`] (raft-rs's view of the three), [`core`] (the ready loop, without a thread) with
+//! what it decides by ([`proposals`], [`seating`], `candidacy`, [`inbound`]), [`driver`] (the loop around it),
+//! [`peers`] (the service between nodes) and `transport` (the connections), [`node`] (what others hold: `members` and
+//! [`joining`] belong to it), [`bootstrap`] (how a node becomes part of a cluster).
 
 use std::path::{Path, PathBuf};
 
 use crate::ids::NodeId;
+use crate::metadata::Seat;
 
+pub mod bootstrap;
+mod candidacy;
+#[cfg(test)]
+mod cluster_tests;
 pub mod core;
 #[cfg(test)]
 mod core_tests;
 pub mod driver;
 #[cfg(test)]
 mod driver_tests;
+#[cfg(test)]
+mod group_tests;
+pub mod inbound;
+pub mod joining;
 mod logger;
+mod members;
+pub mod node;
+pub mod peers;
 #[cfg(test)]
 mod planes;
+pub mod proposals;
 mod proto;
 pub mod record;
+pub mod seating;
 pub mod segments;
 pub mod snapshot_file;
 pub mod stats;
 pub mod storage;
 #[cfg(test)]
 mod storage_tests;
+#[cfg(test)]
+mod testing;
+mod transport;
 
-pub use driver::{FatalHandler, RaftNode, RaftOptions};
+pub use bootstrap::{Beginning, BootstrapError, Cluster};
+pub use driver::Drive;
+pub use node::{FatalHandler, RaftNode, RaftOptions};
+pub use peers::{Me, PeersService, Serving};
 pub use stats::RaftStats;
 
 /// A node as raft-rs counts: from 1, since its 0 means nobody. Never leaves this module.
@@ -95,6 +117,13 @@ impl RaftError {
 
 /// The protobuf types as raft-rs generates them.
 type ConfState = raft::eraftpb::ConfState;
+
+/// Who votes and who learns.
+fn seats_of(members: &ConfState) -> Vec<(NodeId, Seat)> {
+    let seats =
+        |ids: &[u64], seat| ids.iter().filter_map(move |&id| Some((RaftId(id).node()?, seat))).collect::<Vec<_>>();
+    [seats(&members.learners, Seat::Learner), seats(&members.voters, Seat::Voter)].concat()
+}
 
 impl From<&ConfState> for proto::ConfState {
     fn from(members: &ConfState) -> Self {

@@ -3,6 +3,7 @@
 //! Entries and hard state of one round are one record of the log, synced before anything that depends on them is sent.
 //! Entries since the last snapshot are also kept in memory, which the log's compaction bounds.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct RaftWalStorage {
     /// The entry before the first in `entries`.
     before: Position,
     entries: VecDeque<Entry>,
+    /// Whether a node that the newest snapshot does not name waits for one.
+    snapshot_wanted: Cell<bool>,
 }
 
 impl RaftWalStorage {
@@ -74,6 +77,17 @@ impl RaftWalStorage {
         let members = ConfState { voters, ..ConfState::default() };
         let (index, term) = FORMED;
         snapshot_file::write(disk, dir, &SnapshotFile { index, term, members, state })
+    }
+
+    /// Begins as a member of a group that has let this node in: with a state at index 0, and no members, until the leader
+    /// sends its snapshot. Does nothing when the folder holds metadata.
+    pub fn join(disk: &dyn Disk, dir: &Path, state: Bytes) -> Result<(), RaftError> {
+        if Self::is_formed(disk, dir)? {
+            return Ok(());
+        }
+        create_dir_durably(disk, dir).map_err(RaftError::io("create", dir))?;
+        let members = ConfState::default();
+        snapshot_file::write(disk, dir, &SnapshotFile { index: 0, term: 0, members, state })
     }
 
     /// The index of the state that a group is formed with.
@@ -104,6 +118,7 @@ impl RaftWalStorage {
             members: file.members,
             before: snapshot,
             entries: replayed.entries,
+            snapshot_wanted: Cell::new(false),
         };
         Ok((storage, file.state))
     }
@@ -163,6 +178,7 @@ impl RaftWalStorage {
         }
         self.snapshot = Position { index, term: self.term(index)? };
         self.members = members;
+        self.snapshot_wanted.set(false);
         let behind = self.entries.iter().take_while(|entry| entry.index <= index);
         let mut behind_bytes: u64 = behind.map(entry_bytes).sum();
         while behind_bytes > self.limits.kept_bytes {
@@ -178,6 +194,11 @@ impl RaftWalStorage {
     /// Where it keeps its files.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether a snapshot is to be taken at once, because somebody needs one that names it.
+    pub fn snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.get()
     }
 
     /// The index of the newest snapshot.
@@ -239,8 +260,12 @@ impl Storage for RaftWalStorage {
         Ok(self.last().index)
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        if self.snapshot.index < request_index {
+    /// A snapshot for the node with Raft's id `to`. Raft-rs drops one whose members the receiver is not among, without a
+    /// word, for ever: where the newest was taken before `to` was seated, a new one is wanted.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let names = self.members.voters.contains(&to) || self.members.learners.contains(&to);
+        if self.snapshot.index < request_index || !names {
+            self.snapshot_wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         }
         let file = snapshot_file::read(self.disk.as_ref(), &self.dir, self.snapshot.index)

@@ -5,6 +5,7 @@
 
 mod error;
 mod isr;
+pub mod links;
 mod partition;
 mod partitions;
 pub mod replication;

@@ -1,8 +1,11 @@
 //! Connections: real, over TLS, or simulated. Both planes dial and listen through this, so that the simulation runs
 //! them unchanged.
 
+pub mod plain;
 pub mod real;
+pub mod tls;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -35,6 +38,15 @@ pub struct PeerIdentity {
     pub cluster: String,
     /// The node's id; `None` for a certificate of the operator, which is no node.
     pub node: Option<i32>,
+}
+
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node {
+            Some(node) => write!(f, "node {node} of {}", self.cluster),
+            None => write!(f, "an operator of {}", self.cluster),
+        }
+    }
 }
 
 /// Where connections come from.

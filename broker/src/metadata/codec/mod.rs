@@ -1,7 +1,7 @@
-//! Commands as bytes and back: `proto/metadata.proto`.
+//! Commands and heartbeats as bytes and back: `proto/metadata.proto`.
 //!
-//! Decoding checks everything: what it returns is a valid command, whatever the bytes. This file has what commands and
-//! snapshots share.
+//! Decoding checks everything: what it returns is valid, whatever the bytes. This file has what several kinds of messages
+//! share.
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -11,8 +11,10 @@ use super::topology::{ClusterVersion, ConfigResource, Endpoint, Node};
 use crate::ids::{InvalidId, NodeId, PartitionIndex, TopicId, TopicPartition};
 
 mod command;
+mod heartbeat;
 
 pub use command::{decode, encode};
+pub use heartbeat::{decode_heartbeat, decode_reply, encode_heartbeat, encode_reply};
 
 /// Why bytes are no command, or no snapshot, that this version understands.
 #[derive(Debug, thiserror::Error)]

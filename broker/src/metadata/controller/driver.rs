@@ -123,6 +123,8 @@ impl ControllerService {
         dialler: &Arc<dyn Dialler>,
     ) -> Option<()> {
         let mut images = self.plane.subscribe();
+        // There may be a newer one than that which the term began with.
+        images.mark_changed();
         let mut tasks = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

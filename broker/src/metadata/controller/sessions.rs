@@ -66,7 +66,8 @@ pub enum Verdict {
     Unfence(NodeId, BrokerEpoch),
 }
 
-/// The sessions of all nodes but the controller's own, which is alive as long as the controller is.
+/// The sessions of all nodes. The controller's own is alive as long as the controller is: it is never fenced, but an
+/// earlier controller may have done so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sessions {
     own: NodeId,
@@ -162,12 +163,15 @@ impl Sessions {
         let slept = now.saturating_sub(self.counted + options.suspect / 2);
         self.counted = now;
         let mut verdicts = Vec::new();
-        for (&id, session) in self.nodes.iter_mut().filter(|(id, _)| **id != self.own) {
+        for (&id, session) in &mut self.nodes {
             session.heard = (session.heard + slept).min(now);
             if session.fenced_at.is_some() {
                 if session.returned {
                     verdicts.push(Verdict::Unfence(id, session.epoch));
                 }
+                continue;
+            }
+            if id == self.own {
                 continue;
             }
             let silent = now.saturating_sub(session.heard);

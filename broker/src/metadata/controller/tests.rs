@@ -178,6 +178,17 @@ fn a_fenced_node_that_is_heard_comes_back_once_it_knows_that_it_was_fenced() {
 }
 
 #[test]
+fn a_controller_that_was_fenced_by_the_one_before_it_brings_itself_back() {
+    let mut cluster = Cluster::of(2);
+    cluster.fence(0);
+    let mut story = Story::new(cluster);
+    story.pass(ms(300), &[0, 1]);
+    assert!(!story.fenced(0));
+    story.pass(Duration::from_secs(10), &[1]);
+    assert!(!story.fenced(0), "it is alive as long as it controls");
+}
+
+#[test]
 fn a_node_that_is_stopping_does_not_come_back_by_a_late_heartbeat() {
     let mut story = Story::new(Cluster::of(2));
     story.change(|cluster| cluster.begin_stop(1));
