@@ -1,5 +1,7 @@
 //! Golden bytes of each frame, and what the decoder makes of anything else.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -50,9 +52,18 @@ fn bytes(frame: &Frame) -> BytesMut {
 fn each_frame_has_its_golden_bytes() {
     let mut shown = String::new();
     for frame in frames() {
-        let bytes = bytes(&frame);
-        let hex = bytes.chunks(4).map(|four| four.iter().map(|byte| format!("{byte:02x}")).collect());
-        shown += &format!("{}\n  {}\n", frame.name(), hex.collect::<Vec<String>>().join(" "));
+        shown += frame.name();
+        for (at, byte) in bytes(&frame).iter().enumerate() {
+            let separator = if at == 0 {
+                "\n  "
+            } else if at % 4 == 0 {
+                " "
+            } else {
+                ""
+            };
+            write!(shown, "{separator}{byte:02x}").expect("a string takes it");
+        }
+        shown.push('\n');
     }
     insta::assert_snapshot!(shown);
 }
@@ -150,7 +161,7 @@ fn long_reasons_and_histories_are_shortened() {
     let long = Frame::Refused("ä".repeat(MAX_REASON));
     let Ok(Some(Frame::Refused(told))) = decode(&mut bytes(&long), HANDSHAKE_BYTES) else { panic!("it is a Refused") };
     assert_eq!(told, "ä".repeat(MAX_REASON / 2));
-    let epochs: Vec<_> = (0..MAX_EPOCHS as i32 + 1).map(|epoch| epoch_at(epoch, i64::from(epoch))).collect();
+    let epochs: Vec<_> = (0..=MAX_EPOCHS as i32).map(|epoch| epoch_at(epoch, i64::from(epoch))).collect();
     let state = FollowerState { epochs, log_start: Offset::FIRST, flushed_end: Offset::new(1 << 20) };
     let Ok(Some(Frame::State(_, told))) = decode(&mut bytes(&Frame::State(about(0, 1), state)), MAX_BYTES) else {
         panic!("it is a State")

@@ -8,7 +8,7 @@
 //! does is read. Where it is much, or the lane's queue overflows, the partition goes to the catch-up lane, which reads
 //! until there is little left, and sends it back. Either way begins with a new Greet: a partition is on one lane at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,6 +76,10 @@ pub(super) struct Conversations {
     numbers: Arc<SessionNumbers>,
     queue: Arc<LiveQueue>,
     talks: BTreeMap<TopicPartition, Talk>,
+    /// Those that rest, by when they end it.
+    resting: BTreeSet<(Instant, TopicPartition)>,
+    /// Those that read.
+    reading: BTreeSet<TopicPartition>,
     /// The newest marks that are not told yet.
     marks: BTreeMap<TopicPartition, Marks>,
     /// Whose turn it was to read.
@@ -131,6 +135,8 @@ impl Conversations {
             numbers,
             queue,
             talks: BTreeMap::new(),
+            resting: BTreeSet::new(),
+            reading: BTreeSet::new(),
             marks: BTreeMap::new(),
             last_read: None,
             in_flight: 0,
@@ -156,8 +162,15 @@ impl Conversations {
         let talk = self.talks.remove(&partition)?;
         self.marks.remove(&partition);
         self.in_flight -= talk.in_flight();
-        if let Phase::Reading(reading) = &talk.phase {
-            self.queue.release(reading.pending.iter().map(|record| record.batch.len()).sum());
+        match &talk.phase {
+            Phase::Resting { until } => {
+                self.resting.remove(&(*until, partition));
+            }
+            Phase::Reading(reading) => {
+                self.reading.remove(&partition);
+                self.queue.release(reading.pending.iter().map(|record| record.batch.len()).sum());
+            }
+            Phase::Greeted | Phase::Elected { .. } | Phase::Streaming { .. } => {}
         }
         if talk.is_tailing() {
             self.leaders.untail(talk.led, self.follower.node);
@@ -211,6 +224,9 @@ impl Conversations {
         let Ok((tail_from, marks)) = tail_from else { return self.rest(about.partition, now) };
         talk.phase = Phase::begin(start_at, tail_from);
         talk.acked = start_at;
+        if matches!(talk.phase, Phase::Reading(_)) {
+            self.reading.insert(about.partition);
+        }
         self.marks.insert(about.partition, marks);
     }
 
@@ -247,24 +263,26 @@ impl Conversations {
     fn rest(&mut self, partition: TopicPartition, now: Instant) {
         let mut backoff = self.talks.get(&partition).map_or_else(Backoff::default, |talk| talk.backoff);
         let Some(led) = self.end(partition) else { return };
-        let phase = Phase::Resting { until: now + backoff.next() };
+        let until = now + backoff.next();
+        self.resting.insert((until, partition));
+        let phase = Phase::Resting { until };
         let session = Session { epoch: led.epoch, number: 0 };
         self.talks.insert(partition, Talk { led, session, phase, acked: Offset::FIRST, backoff });
     }
 
     /// Greets those that have rested.
     pub(super) fn wake(&mut self, now: Instant, effects: &mut Effects) {
-        let rested = |talk: &&Talk| matches!(talk.phase, Phase::Resting { until } if until <= now);
-        let due: Vec<_> = self.talks.values().filter(rested).map(|talk| (talk.led, talk.backoff)).collect();
-        for (led, backoff) in due {
+        while self.wake_at().is_some_and(|until| until <= now) {
+            let (_, partition) = self.resting.pop_first().expect("the first one is due");
+            let talk = &self.talks[&partition];
+            let (led, backoff) = (talk.led, talk.backoff);
             self.greet(led, backoff, effects);
         }
     }
 
     /// When `wake` has something to do.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let until = |talk: &Talk| if let Phase::Resting { until } = talk.phase { Some(until) } else { None };
-        self.talks.values().filter_map(until).min()
+        self.resting.first().map(|(until, _)| *until)
     }
 
     /// Takes what the queue held.
@@ -321,14 +339,12 @@ impl Conversations {
     /// The next read, each partition in its turn. `read` is called with what comes of it before this is asked again.
     pub(super) fn next_read(&mut self) -> Option<ReadDue> {
         let after = self.last_read.map_or(Bound::Unbounded, Bound::Excluded);
-        let due = |(_, talk): (&TopicPartition, &Talk)| match &talk.phase {
-            Phase::Reading(reading) => Some(ReadDue { led: talk.led, session: talk.session, from: reading.position }),
-            _ => None,
-        };
-        let mut later = self.talks.range((after, Bound::Unbounded)).filter_map(due);
-        let next = later.next().or_else(|| self.talks.iter().find_map(due))?;
-        self.last_read = Some(next.led.partition);
-        Some(next)
+        let mut later = self.reading.range((after, Bound::Unbounded));
+        let partition = *later.next().or_else(|| self.reading.first())?;
+        self.last_read = Some(partition);
+        let talk = &self.talks[&partition];
+        let from = talk.position().expect("who reads has a position");
+        Some(ReadDue { led: talk.led, session: talk.session, from })
     }
 
     /// Takes what was read.
@@ -374,6 +390,7 @@ impl Conversations {
         let talk = self.talks.get_mut(&partition).expect("it was just there");
         talk.phase = Phase::Streaming { position };
         let led = talk.led;
+        self.reading.remove(&partition);
         for record in pending {
             self.appended(led, record, now, effects);
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::frame::{Hello, Identity};
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::io::net::PeerIdentity;
-use crate::metadata::Image;
+use crate::metadata::{Image, Node};
 
 /// The nodes that are registered, as this node's image knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,11 +84,11 @@ pub enum IdentityError {
 impl Roster {
     /// What an image says.
     pub fn of(image: &Image) -> Self {
-        let entry = |node: &crate::metadata::Node| {
+        let entry = |node: &Node| {
             let wal = node.wal.as_ref().map(ToString::to_string);
             (node.id, Registered { directory: node.directory, epoch: node.epoch, wal })
         };
-        Self { nodes: image.nodes().map(|node| entry(node)).collect() }
+        Self { nodes: image.nodes().map(entry).collect() }
     }
 
     /// One node.

@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::acks::Acks;
-use super::blocking::{blocking, propagate_panic};
 use super::frame::{Conversation, Frame};
 use super::liveness::{Liveness, SILENT_AFTER};
 use super::metrics::LinkCounters;
 use super::pipe::{FrameReader, FrameWriter, LinkError};
+use super::tasks::propagate_panic;
 use crate::ids::{NodeId, TopicPartition};
+use crate::io::blocking;
 use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Followers, Reject, Session};
 use crate::wal::Admission;
 

@@ -68,7 +68,7 @@ impl Backoff {
     }
 
     /// Whether this is the first failure after a success: the one worth a line.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(self) -> bool {
         self.attempts == 0
     }
 }

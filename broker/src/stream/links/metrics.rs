@@ -61,12 +61,12 @@ impl LinkMetrics {
     }
 
     /// The counters of a link to a follower, which stands from now on.
-    pub(super) fn to_follower(&self, peer: NodeId, lane: Lane) -> LinkCounters {
+    pub(super) fn of_follower(&self, peer: NodeId, lane: Lane) -> LinkCounters {
         self.link(ByLink { peer: peer.get(), lane: lane.name(), peer_is: "follower" })
     }
 
     /// The counters of a link from a leader, which stands from now on.
-    pub(super) fn from_leader(&self, peer: NodeId, lane: Lane) -> LinkCounters {
+    pub(super) fn of_leader(&self, peer: NodeId, lane: Lane) -> LinkCounters {
         self.link(ByLink { peer: peer.get(), lane: lane.name(), peer_is: "leader" })
     }
 
@@ -148,8 +148,8 @@ mod tests {
         let metrics = LinkMetrics::default();
         let mut registry = Registry::with_prefix("chronik");
         metrics.register(&mut registry);
-        let link = metrics.to_follower(NodeId::new(2), Lane::Live);
-        drop(metrics.from_leader(NodeId::new(3), Lane::CatchUp));
+        let link = metrics.of_follower(NodeId::new(2), Lane::Live);
+        drop(metrics.of_leader(NodeId::new(3), Lane::CatchUp));
         link.moved(10, 20);
         link.stands(1, 2, 3);
         let mut text = String::new();

@@ -7,7 +7,6 @@
 //! `queue` (what is appended meanwhile).
 
 mod acks;
-mod blocking;
 pub mod codec;
 mod conversations;
 pub mod frame;
@@ -21,6 +20,7 @@ mod pipe;
 mod queue;
 mod receiver;
 mod senders;
+mod tasks;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::blocking::blocking;
 use super::conversations::{Conversations, Effects, READ_BYTES, ReadDue};
 use super::frame::{Frame, Identity, Lane};
 use super::lane::Context;
@@ -16,6 +15,7 @@ use super::metrics::LinkCounters;
 use super::pipe::{FrameReader, FrameWriter, LinkError};
 use super::queue::LiveQueue;
 use crate::ids::{NodeId, TopicPartition};
+use crate::io::blocking;
 use crate::stream::replication::{CanonicalRecord, Deposed, Led};
 
 /// Bytes of batches that a live lane may owe its follower; a partition that has more goes to the catch-up lane.
@@ -64,7 +64,7 @@ impl Outbound {
         let follower = link.follower.node;
         let now = Instant::now();
         Self {
-            counters: context.metrics.to_follower(follower, lane),
+            counters: context.metrics.of_follower(follower, lane),
             context,
             lane,
             follower,

@@ -15,6 +15,8 @@ use crate::io::net::Stream;
 
 /// Room made for one read: a frame that is announced takes memory only as its bytes arrive.
 const READ_BYTES: usize = 256 << 10;
+/// With less room than this, more is made.
+const LEAST_ROOM: usize = 16 << 10;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +78,9 @@ impl FrameReader {
 
     /// Waits for bytes, maybe not enough for a frame.
     pub(super) async fn more(&mut self) -> Result<(), LinkError> {
-        self.buffer.reserve(READ_BYTES);
+        if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
+            self.buffer.reserve(READ_BYTES);
+        }
         match self.stream.read_buf(&mut self.buffer).await? {
             0 => Err(LinkError::Closed),
             bytes => {

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Myself;
-use super::blocking::propagate_panic;
 use super::codec::FrameError;
 use super::frame::{Frame, Hello, Lane};
 use super::handshake::{Roster, check_hello};
@@ -21,6 +20,7 @@ use super::inbound::Inbound;
 use super::liveness::HANDSHAKE_WITHIN;
 use super::metrics::LinkMetrics;
 use super::pipe::{FrameReader, FrameWriter, LinkError, pipe};
+use super::tasks::propagate_panic;
 use crate::ids::NodeId;
 use crate::io::net::{Connection, Listener, Network, PeerIdentity};
 use crate::metadata::Image;
@@ -99,7 +99,7 @@ async fn serve(context: Arc<Context>, connection: Connection) {
     };
     let (leader, lane) = (hello.from.node, hello.lane);
     tracing::info!(%leader, %lane, %peer, "linked to a leader");
-    let counters = context.metrics.from_leader(leader, lane);
+    let counters = context.metrics.of_leader(leader, lane);
     let place = context.current.take((leader, lane));
     let inbound = Inbound::new(leader, Arc::clone(&context.followers), reader, writer, counters);
     let why = tokio::select! {

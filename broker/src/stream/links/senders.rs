@@ -8,12 +8,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::blocking::propagate_panic;
 use super::frame::Lane;
 use super::handshake::{Registered, Roster};
 use super::lane::{Context, LaneTask};
 use super::metrics::LinkMetrics;
 use super::outbound::Command;
+use super::tasks::propagate_panic;
 use super::throttle::{CatchUpRate, Throttle};
 use super::{Myself, PeerLost};
 use crate::ids::{NodeId, TopicPartition};
@@ -101,16 +101,25 @@ impl Senders {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut images = self.context.images.clone();
         let mut changes = self.context.leaders.changes();
+        let mut roster = Roster::of(&images.borrow_and_update());
         loop {
-            images.mark_unchanged();
             changes.mark_unchanged();
-            let roster = Roster::of(&images.borrow());
             self.follow(&roster);
+            // Most images change nothing here.
+            let roster_changed = async {
+                while images.changed().await.is_ok() {
+                    let newer = Roster::of(&images.borrow_and_update());
+                    if newer != roster {
+                        return newer;
+                    }
+                }
+                std::future::pending().await
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 Some(ended) = self.running.join_next() => drop(propagate_panic(ended)),
-                Ok(()) = images.changed() => {}
+                newer = roster_changed => roster = newer,
                 Ok(()) = changes.changed() => {}
             }
         }

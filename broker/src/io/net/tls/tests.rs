@@ -18,8 +18,8 @@ fn credentials(authority: &Authority, uris: &[&str]) -> TempDir {
     dir
 }
 
-fn node(id: i32) -> Option<PeerIdentity> {
-    Some(PeerIdentity { cluster: "c1".to_owned(), node: Some(id) })
+fn node(id: i32) -> PeerIdentity {
+    PeerIdentity { cluster: "c1".to_owned(), node: Some(id) }
 }
 
 /// What both ends see of each other when `from` dials `to`. In TLS 1.3 the client learns that it was refused by its
@@ -58,9 +58,9 @@ async fn both_ends_prove_who_they_are() {
     let one = credentials(&authority, &["chronik://c1/node/1"]);
     let two = credentials(&authority, &["https://elsewhere", "chronik://c1/node/2"]);
     let (one, two) = (network(&one).await, network(&two).await);
-    assert_eq!(Some(one.identity()), node(1));
+    assert_eq!(one.identity(), node(1));
     let (dialled, accepted) = meet(&one, &two).await;
-    assert_eq!((dialled.unwrap().identity, accepted.unwrap().identity), (node(2), node(1)));
+    assert_eq!((dialled.unwrap().identity, accepted.unwrap().identity), (Some(node(2)), Some(node(1))));
 }
 
 #[tokio::test]
@@ -69,8 +69,8 @@ async fn an_operator_is_no_node() {
     let operator = credentials(&authority, &["chronik://c1/operator"]);
     let two = credentials(&authority, &["chronik://c1/node/2"]);
     let (dialled, accepted) = meet(&network(&operator).await, &network(&two).await).await;
-    let nobody = Some(PeerIdentity { cluster: "c1".to_owned(), node: None });
-    assert_eq!((dialled.unwrap().identity, accepted.unwrap().identity), (node(2), nobody));
+    let nobody = PeerIdentity { cluster: "c1".to_owned(), node: None };
+    assert_eq!((dialled.unwrap().identity, accepted.unwrap().identity), (Some(node(2)), Some(nobody)));
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn plain_connections_and_slow_ones_are_in_nobodys_way() {
     let mut plain = RealNetwork.dial(&address).await.unwrap();
     plain.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let (dialled, accepted) = tokio::join!(one.dial(&address), listener.accept());
-    assert_eq!((dialled.unwrap().identity, accepted.unwrap().identity), (node(1), node(1)));
+    assert_eq!((dialled.unwrap().identity, accepted.unwrap().identity), (Some(node(1)), Some(node(1))));
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn new_files_are_taken_without_touching_connections_that_stand() {
     write(two.path(), "ca.crt", &both);
     assert!(network_one.reload().await.unwrap() && network_two.reload().await.unwrap());
     let (dialled, again) = meet(&network_one, &network_two).await;
-    assert_eq!((dialled.unwrap().identity, again.unwrap().identity), (node(2), node(1)));
+    assert_eq!((dialled.unwrap().identity, again.unwrap().identity), (Some(node(2)), Some(node(1))));
 
     standing.stream.write_all(b"still").await.unwrap();
     standing.stream.flush().await.unwrap();
@@ -146,5 +146,5 @@ async fn bad_files_are_refused_by_name_and_the_good_ones_stay() {
     assert!(refused().await.contains("ca.crt: no certificate in it") || refused().await.contains("tls.crt"));
     std::fs::remove_file(dir.path().join("ca.crt")).unwrap();
     assert!(refused().await.contains("read") && refused().await.contains("ca.crt"));
-    assert_eq!(Some(network.identity()), node(1));
+    assert_eq!(network.identity(), node(1));
 }

@@ -1,11 +1,6 @@
-//! Work that blocks on files, and the tasks that links run in.
+//! The end of tasks that links run in.
 
 use tokio::task::JoinError;
-
-/// Runs what blocks on a thread that may.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    propagate_panic(tokio::task::spawn_blocking(work).await).expect("nobody aborts blocking work")
-}
 
 /// A panic goes on in whoever waits for the task.
 pub(super) fn propagate_panic<T>(ended: Result<T, JoinError>) -> Option<T> {
