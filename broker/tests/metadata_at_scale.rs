@@ -10,8 +10,9 @@ use chronik_broker::io::clock::SystemClock;
 use chronik_broker::io::disk::real::RealDisk;
 use chronik_broker::io::net::real::RealNetwork;
 use chronik_broker::io::rng::Rng;
+use chronik_broker::metadata::controller::moves::next_moves;
 use chronik_broker::metadata::{
-    ClusterVersion, Command, Image, MetadataPlane, NewTopic, Node, Outcome, State, snapshot,
+    ClusterVersion, Command, Image, MetadataPlane, NewTopic, Node, Outcome, State, is_safe_to_stop, snapshot,
 };
 use chronik_broker::raft::{Drive, Me, RaftNode, RaftOptions};
 
@@ -93,6 +94,27 @@ fn a_state_of_100_000_partitions() {
     let start = Instant::now();
     state.apply(state.index() + 1, Command::RegisterNode { node: node(0), acked_may_be_lost: false });
     assert_below("electing a third of 100,000 partitions anew", start.elapsed(), Duration::from_secs(2));
+
+    a_node_of_100_000_partitions_is_drained_and_dies(state);
+}
+
+fn a_node_of_100_000_partitions_is_drained_and_dies(mut state: State) {
+    state.apply(state.index() + 1, Command::RegisterNode { node: node(3), acked_may_be_lost: false });
+    let drained = NodeId::new(0);
+    let start = Instant::now();
+    assert_eq!(state.apply(state.index() + 1, Command::BeginDrain(drained)), Outcome::Done);
+    let moves = next_moves(&state.image(), 20);
+    assert_below("planning a drain among 100,000 partitions", start.elapsed(), Duration::from_secs(1));
+    assert_eq!(moves.len(), 20);
+
+    let start = Instant::now();
+    assert!(is_safe_to_stop(&state.image(), drained).is_safe());
+    assert_below("asking whether a stop is safe", start.elapsed(), Duration::from_secs(1));
+
+    let epoch = state.image().node(drained).expect("registered").epoch;
+    let start = Instant::now();
+    assert_eq!(state.apply(state.index() + 1, Command::FenceNode { node: drained, epoch }), Outcome::Done);
+    assert_below("fencing a replica of 100,000 partitions", start.elapsed(), Duration::from_secs(2));
 }
 
 fn a_thousand_topics_are_created() {

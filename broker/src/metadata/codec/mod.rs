@@ -11,6 +11,8 @@ use super::topology::{ClusterVersion, ConfigResource, Endpoint, Node};
 use crate::ids::{InvalidId, NodeId, PartitionIndex, TopicId, TopicPartition};
 
 mod command;
+#[cfg(test)]
+mod golden_tests;
 mod heartbeat;
 
 pub use command::{decode, encode};

@@ -47,7 +47,7 @@ pub struct ControllerService {
 /// What a task brought.
 enum Ended {
     Dialled(NodeId, BrokerEpoch, Dialled),
-    Proposed(Duty, Command, Result<Outcome, ProposeError>),
+    Proposed(Duty, Box<Command>, Result<Outcome, ProposeError>),
 }
 
 impl HeartbeatSink for ControllerService {
@@ -154,7 +154,7 @@ impl ControllerService {
                 () = self.wake.notified() => {}
                 _ = tick.tick() => {}
             }
-            for effect in self.with(|controller, now| controller.look(now)) {
+            for effect in self.with(Controller::look) {
                 self.carry_out(effect, &mut tasks, dialler);
             }
         }
@@ -182,7 +182,7 @@ impl ControllerService {
                 let plane = Arc::clone(&self.plane);
                 tasks.spawn(async move {
                     let outcome = plane.propose(command.clone()).await;
-                    Ended::Proposed(duty, command, outcome)
+                    Ended::Proposed(duty, Box::new(command), outcome)
                 });
             }
         }

@@ -53,11 +53,11 @@ impl Default for ControllerOptions {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(200),
-            session: Duration::from_secs(2),
-            suspect: Duration::from_secs(1),
+            session: Duration::from_millis(1500),
+            suspect: Duration::from_millis(750),
             silence: Duration::from_secs(6),
-            stop: Duration::from_secs(300),
-            balance: Some(Duration::from_secs(300)),
+            stop: Duration::from_mins(5),
+            balance: Some(Duration::from_mins(5)),
             moves: 20,
             unclean: false,
         }

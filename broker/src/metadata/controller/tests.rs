@@ -27,13 +27,18 @@ struct Story {
     proposed: Vec<Command>,
 }
 
+fn options() -> ControllerOptions {
+    let (suspect, session) = (Duration::from_secs(1), Duration::from_secs(2));
+    ControllerOptions { suspect, session, ..ControllerOptions::default() }
+}
+
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 impl Story {
     fn new(cluster: Cluster) -> Self {
-        Self::with(cluster, ControllerOptions::default())
+        Self::with(cluster, options())
     }
 
     fn with(cluster: Cluster, options: ControllerOptions) -> Self {
@@ -113,7 +118,7 @@ fn a_node_that_is_heard_is_never_fenced_nor_dialled() {
     story.dials = BTreeMap::from([(1, Dialled::Answered), (2, Dialled::Answered)]);
     story.settle();
     story.dials.clear();
-    story.pass(Duration::from_secs(60), &[1, 2]);
+    story.pass(Duration::from_mins(1), &[1, 2]);
     assert_eq!(story.proposed, []);
 }
 
@@ -232,7 +237,7 @@ fn a_new_registration_begins_a_new_session() {
 
 #[test]
 fn a_stop_that_does_not_happen_ends_after_its_time() {
-    let options = ControllerOptions { stop: Duration::from_secs(10), ..ControllerOptions::default() };
+    let options = ControllerOptions { stop: Duration::from_secs(10), ..options() };
     let mut story = Story::with(Cluster::of(2), options);
     let epoch = story.cluster.epoch(1);
     story.change(|cluster| cluster.done(Command::PrepareStop { node: NodeId::new(1), epoch }));
@@ -310,7 +315,7 @@ fn a_drain_moves_everything_a_few_at_a_time_also_under_a_new_controller() {
         cluster.create(&format!("t{number}"), 1 + number, &[&[4, 0, 1]], 2);
     }
     cluster.done(Command::BeginDrain(NodeId::new(4)));
-    let options = ControllerOptions { moves: 3, ..ControllerOptions::default() };
+    let options = ControllerOptions { moves: 3, ..options() };
     let mut story = Story::with(cluster, options.clone());
     for round in 0..20 {
         story.pass(ms(300), &[1, 2, 3, 4]);
@@ -429,7 +434,7 @@ async fn wait_for(plane: &InstantPlane, wanted: impl Fn(&crate::metadata::Image)
     let began = tokio::time::Instant::now();
     let mut images = plane.subscribe();
     let found = images.wait_for(|image| wanted(image));
-    tokio::time::timeout(Duration::from_secs(60), found).await.expect("in time").expect("the plane lives");
+    tokio::time::timeout(Duration::from_mins(1), found).await.expect("in time").expect("the plane lives");
     began.elapsed()
 }
 
