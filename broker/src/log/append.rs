@@ -68,7 +68,7 @@ impl Log {
     }
 
     /// Whether the log takes appends of this leadership now.
-    fn admit(&self, state: &mut State, epoch: LeaderEpoch) -> Result<(), AppendError> {
+    pub(super) fn admit(&self, state: &mut State, epoch: LeaderEpoch) -> Result<(), AppendError> {
         match state.standing {
             Standing::Closed => return Err(AppendError::Closed),
             Standing::Refused if !state.orphans.is_empty() => return Err(AppendError::DiskFull),
@@ -95,7 +95,7 @@ impl Log {
         admission: Admission,
     ) -> Appended {
         let log_append_time_ms = valid.log_append_time_ms;
-        if must_roll(state, &valid.batches, config) {
+        if must_roll(state, Growth::of(&valid.batches, state.log_end), config) {
             self.roll(state);
         }
         let base = state.log_end;
@@ -120,6 +120,9 @@ impl Log {
             data.push(valid.bytes);
         }
         let data = joined(data);
+        if let Some(observer) = &state.observer {
+            observer.appended(base, data.clone());
+        }
         Counters::add(&self.shared.counters.bytes_in, data.len() as u64);
         Counters::add(&self.shared.counters.records_in, state.log_end.since(base));
 
@@ -160,23 +163,39 @@ fn check_producers(state: &State, batches: &[ValidBatch], origin: Origin) -> Res
     Ok(None)
 }
 
-/// Whether the batches need a new segment: this one would be too large, its offsets too far from its base, or it is
+/// What an append adds to a log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Growth {
+    pub bytes: usize,
+    /// One past its last offset.
+    pub end: Offset,
+    /// Its largest timestamp, ms.
+    pub newest_timestamp: i64,
+}
+
+impl Growth {
+    fn of(batches: &[ValidBatch], log_end: Offset) -> Self {
+        let records: u64 = batches.iter().map(|valid| valid.header.count as u64).sum();
+        let newest = batches.iter().map(|valid| valid.header.max_timestamp).max();
+        Self {
+            bytes: batches.iter().map(|valid| valid.bytes.len()).sum(),
+            end: log_end.plus(records),
+            newest_timestamp: newest.unwrap_or(batch::NO_TIMESTAMP),
+        }
+    }
+}
+
+/// Whether an append needs a new segment: this one would be too large, its offsets too far from its base, or it is
 /// older (by its records' time) than `segment.ms`.
-fn must_roll(state: &State, batches: &[ValidBatch], config: &LogConfig) -> bool {
+pub(super) fn must_roll(state: &State, growth: Growth, config: &LogConfig) -> bool {
     let slot = state.active();
     if slot.size == 0 {
         return false;
     }
-    let bytes: usize = batches.iter().map(|valid| valid.bytes.len()).sum();
-    let records: u64 = batches.iter().map(|valid| valid.header.count as u64).sum();
-    let newest = batches.iter().map(|valid| valid.header.max_timestamp).max().unwrap_or(batch::NO_TIMESTAMP);
-    u64::from(slot.size) + bytes as u64 > u64::from(config.segment_bytes)
-        || too_far(slot.base(), state.log_end, records)
-        || (slot.first_timestamp >= 0 && newest.saturating_sub(slot.first_timestamp) > config.segment_ms)
-}
-
-fn too_far(base: Offset, log_end: Offset, records: u64) -> bool {
-    log_end.since(base) + records > i32::MAX as u64
+    u64::from(slot.size) + growth.bytes as u64 > u64::from(config.segment_bytes)
+        || growth.end.since(slot.base()) > i32::MAX as u64
+        || (slot.first_timestamp >= 0
+            && growth.newest_timestamp.saturating_sub(slot.first_timestamp) > config.segment_ms)
 }
 
 /// One buffer for the WAL; a single batch is passed on as it is.

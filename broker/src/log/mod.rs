@@ -20,6 +20,7 @@ mod epochs;
 mod error;
 pub mod files;
 mod flush;
+mod follow;
 mod identity;
 pub mod index;
 mod lookup;
@@ -50,4 +51,6 @@ pub use epochs::{EpochHistory, EpochStart};
 pub use error::{AppendError, LogError, ReadError, RecordError};
 pub use partition_log::{Counters, Log};
 pub use store::LogStore;
-pub use types::{Appended, Brief, LogListener, LogOffsets, Origin, ProducerState, ReadBatches, TimestampOffset};
+pub use types::{
+    AppendObserver, Appended, Brief, LogListener, LogOffsets, Origin, ProducerState, ReadBatches, TimestampOffset,
+};

@@ -20,7 +20,7 @@ use super::error::{LogError, ReadError};
 use super::producers::{Producers, Undo};
 use super::segment::{Segment, SegmentListener, Slot};
 use super::stop::Stop;
-use super::types::{LogListener, LogOffsets, ProducerState};
+use super::types::{AppendObserver, LogListener, LogOffsets, ProducerState};
 
 /// What all logs of a node share.
 pub(super) struct Shared {
@@ -152,6 +152,8 @@ pub(super) struct State {
     pub cuts: u64,
     /// Segments that a refusal left behind the log's end; their files are to be removed.
     pub orphans: Vec<Arc<Segment>>,
+    /// Sees each append of a leader that has followers.
+    pub observer: Option<Arc<dyn AppendObserver>>,
 }
 
 impl State {
@@ -223,6 +225,18 @@ impl Log {
 
     pub(super) fn listener(&self) -> Option<Arc<dyn LogListener>> {
         self.listener.read().as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Who sees each append of a leader from now on, in their order.
+    pub fn observe(&self, observer: Option<Arc<dyn AppendObserver>>) {
+        self.state.lock().observer = observer;
+    }
+
+    /// The epochs that begin below `end`.
+    pub fn epochs_below(&self, end: Offset) -> EpochHistory {
+        let mut epochs = self.state.lock().epochs.clone();
+        epochs.truncate_end(end);
+        epochs
     }
 
     /// Takes new settings.

@@ -165,6 +165,7 @@ impl Recovery<'_> {
             standing: Standing::Open,
             cuts: 0,
             orphans: Vec::new(),
+            observer: None,
         };
         Recovered {
             state,

@@ -84,7 +84,7 @@ impl Log {
     }
 
     /// A log whose segments all go keeps its end in the name of the next, empty one.
-    fn keep_name(&self, base: Offset) -> Result<(), LogError> {
+    pub(super) fn keep_name(&self, base: Offset) -> Result<(), LogError> {
         let path = files::segment_path(&self.folder, base);
         self.shared.disk.open(&path, OpenMode::Create).map_err(LogError::io("making", &path))?;
         sync_folder(&self.shared, &self.folder)

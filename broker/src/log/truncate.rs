@@ -11,8 +11,9 @@ use super::recovery::{newest_snapshot, replay, sync_folder};
 use super::segment::Slot;
 
 impl Log {
-    /// Drops all records from `to` on, which is where a batch begins. When it returns the cut is durable: a crash
-    /// revives nothing. Nobody appends meanwhile. A log that is being deleted is left alone. Blocks.
+    /// Drops all records from `to` on. The log then ends with the last batch that lies wholly below. When it returns the
+    /// cut is durable: a crash revives nothing. Epochs without records go too: a follower knows those of its batches
+    /// only. Nobody appends meanwhile. A log that is being deleted is left alone. Waits for compaction. Blocks.
     pub fn truncate_to(&self, to: Offset) -> Result<(), LogError> {
         let mut maintained = self.maintenance.lock();
         if self.state.lock().standing == Standing::Closed {
@@ -20,6 +21,9 @@ impl Log {
         }
         let to = to.max(self.offsets().log_start);
         if to >= self.offsets().log_end {
+            let mut state = self.state.lock();
+            let end = state.log_end;
+            state.epochs.truncate_end(end);
             return Ok(());
         }
         for file in self.wal_files() {
@@ -87,6 +91,8 @@ impl Log {
 
     fn finish_cut(&self, slots: Vec<Slot>, producers: Producers, to: Offset) {
         let mut state = self.state.lock();
+        let end = slots.last().expect("a log has at least one segment").end;
+        let to = to.min(end).max(state.log_start);
         state.slots = slots;
         state.producers = producers;
         state.producers_version += 1;

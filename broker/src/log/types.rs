@@ -90,6 +90,13 @@ pub struct ProducerState {
     pub transaction_start: Option<Offset>,
 }
 
+/// Sees what a leader appends; called under the log's lock: returns at once, asks the log nothing.
+pub trait AppendObserver: Send + Sync {
+    /// Batches were appended at `base`, back to back as the log stores them. They are not durable yet, and may still be
+    /// refused.
+    fn appended(&self, base: Offset, batches: Bytes);
+}
+
 /// Told about a log's progress; called without any lock of the log held.
 pub trait LogListener: Send + Sync {
     /// Records up to here are durable.

@@ -4,6 +4,7 @@ mod background;
 mod basics;
 mod compacting;
 mod deleting;
+mod following;
 mod model;
 mod produced;
 mod recovering;
