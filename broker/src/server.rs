@@ -38,7 +38,7 @@ use crate::log::{LogError, LogStore};
 use crate::metadata::controller::{RegisterError, register_node};
 use crate::metadata::{ClusterVersion, Image, MetadataPlane, Node as Registration};
 use crate::raft::{Drive, Me, RaftError, RaftNode, RaftOptions};
-use crate::stream::Partitions;
+use crate::stream::{Partitions, keep_isrs};
 use crate::telemetry::LogLevel;
 use crate::wal::{Durability, GroupCommitWal, WalOptions};
 use tasks::Tasks;
@@ -173,6 +173,12 @@ impl Node {
         let images = storage.raft.subscribe();
         let index = storage.raft.image().index();
         back.spawn("follow the metadata", |stop| follow_images(partitions.clone(), images, stop));
+        let lag_max = Duration::from_millis(settings.at_start().replica_lag_time_max_ms.max(0).unsigned_abs());
+        let isrs = keep_isrs(partitions.clone(), storage.raft.clone(), clock.clone(), lag_max);
+        back.spawn("keep the in-sync replicas", |stop| async move {
+            stop.run_until_cancelled(isrs).await;
+            Ok(())
+        });
         back.spawn("maintain the logs", |stop| every_second(storage.logs.clone(), LogStore::maintain, stop));
         back.spawn("compact the logs", |stop| every_second(storage.logs.clone(), LogStore::compact_due, stop));
         tokio::select! {

@@ -119,6 +119,10 @@ settings! {
             "Segment size of `__consumer_offsets`, bytes.";
         producer_id_expiration_ms: i32 = Int "producer.id.expiration.ms", Some("86400000"), AtLeast(1), ClusterWide,
             "An idempotent producer's state is forgotten when it was idle for so long, ms.";
+        replica_lag_time_max_ms: i64 = Long "replica.lag.time.max.ms", Some("30000"), Any, ReadOnly,
+            "A follower that has not reached, for so long, the log end as it was that long ago leaves the ISR, ms.";
+        replica_selector_class: Option<String> = String "replica.selector.class", None, Any, ReadOnly,
+            "Which replica consumers read: the leader, or with Kafka's RackAwareReplicaSelector one of their own rack.";
         socket_listen_backlog_size: i32 = Int "socket.listen.backlog.size", Some("50"), AtLeast(1), ReadOnly,
             "Connections that wait to be accepted.";
         socket_receive_buffer_bytes: i32 = Int "socket.receive.buffer.bytes", Some("102400"), Any, ReadOnly,
@@ -159,7 +163,35 @@ pub fn alternatives(name: &str) -> &'static [&'static str] {
     }
 }
 
+/// Which replica consumers read (`replica.selector.class`, KIP-392): of Kafka's own classes, by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaSelector {
+    /// The leader.
+    Leader,
+    /// One of the consumer's rack, where there is one that is up to date.
+    RackAware,
+}
+
+impl ReplicaSelector {
+    fn of(class: Option<&str>) -> Result<Self, String> {
+        match class {
+            None | Some("" | "org.apache.kafka.common.replica.LeaderSelector") => Ok(Self::Leader),
+            Some("org.apache.kafka.common.replica.RackAwareReplicaSelector") => Ok(Self::RackAware),
+            Some(other) => Err(format!(
+                "replica.selector.class={other} is unknown; there are org.apache.kafka.common.replica.LeaderSelector \
+                 and org.apache.kafka.common.replica.RackAwareReplicaSelector"
+            )),
+        }
+    }
+}
+
 impl BrokerSettings {
+    /// Which replica consumers read.
+    pub fn replica_selector(&self) -> ReplicaSelector {
+        ReplicaSelector::of(self.replica_selector_class.as_deref())
+            .expect("a class that is known because `check` refused all others")
+    }
+
     /// Whether the settings can hold together; otherwise which can't.
     pub fn check(&self) -> Result<(), String> {
         let no_age = |name: &str, age: Option<i64>| match age {
@@ -181,6 +213,7 @@ impl BrokerSettings {
             "group.max.session.timeout.ms",
             i64::from(self.group_max_session_timeout_ms),
         )?;
+        ReplicaSelector::of(self.replica_selector_class.as_deref())?;
         ordered(
             "log.cleaner.min.compaction.lag.ms",
             self.log_cleaner_min_compaction_lag_ms,

@@ -217,8 +217,6 @@ pub(super) const INERT: &[Definition] = &[
     inert("replica.fetch.response.max.bytes", Int, Some("10485760"), AtLeast(0), ReadOnly),
     inert("replica.fetch.wait.max.ms", Int, Some("500"), Any, ReadOnly),
     inert("replica.high.watermark.checkpoint.interval.ms", Long, Some("5000"), Any, ReadOnly),
-    inert("replica.lag.time.max.ms", Long, Some("30000"), Any, ReadOnly),
-    inert("replica.selector.class", String, None, Any, ReadOnly),
     inert("replica.socket.receive.buffer.bytes", Int, Some("65536"), Any, ReadOnly),
     inert("replica.socket.timeout.ms", Int, Some("30000"), Any, ReadOnly),
     inert("replication.quota.window.num", Int, Some("11"), AtLeast(1), ReadOnly),

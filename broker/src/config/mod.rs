@@ -20,7 +20,7 @@ mod settings;
 mod topic;
 mod value;
 
-pub use broker::{BrokerSettings, alternatives, broker_definition, broker_definitions};
+pub use broker::{BrokerSettings, ReplicaSelector, alternatives, broker_definition, broker_definitions};
 pub use definition::{Definition, InvalidValue, Update, Valid};
 pub use group::{CLIENT_METRICS, GROUP, group_synonym};
 pub use layers::{Layers, Source, Synonym};

@@ -294,7 +294,11 @@ impl Cached {
     /// Whether an answer without records has news; notes that they are told. After an error everything is news.
     fn tell(&mut self, answer: &PartitionData) -> bool {
         let odd = answer.error != ErrorCode::None || answer.diverging_epoch.is_some();
-        let news = odd || self.high_watermark != answer.high_watermark || self.log_start != answer.log_start_offset;
+        let elsewhere = answer.preferred_read_replica.is_some();
+        let news = odd
+            || elsewhere
+            || self.high_watermark != answer.high_watermark
+            || self.log_start != answer.log_start_offset;
         self.high_watermark = if odd { -1 } else { answer.high_watermark };
         self.log_start = answer.log_start_offset;
         news

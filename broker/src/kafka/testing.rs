@@ -28,13 +28,23 @@ pub(crate) struct TestBroker {
 
 impl TestBroker {
     pub(crate) fn start() -> Self {
-        Self::with_response_memory(ResponseMemory::default())
+        Self::start_with(&[], ResponseMemory::default())
     }
 
     /// With so much memory for Fetch responses.
     pub(crate) fn with_response_memory(response_memory: ResponseMemory) -> Self {
+        Self::start_with(&[], response_memory)
+    }
+
+    /// With these settings.
+    pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(settings, ResponseMemory::default())
+    }
+
+    fn start_with(settings: &[(&str, &str)], response_memory: ResponseMemory) -> Self {
         let node = Node::stepped();
-        let settings = Arc::new(Settings::new(load(None, [], []).expect("nothing is set, nothing is wrong")));
+        let given = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = Arc::new(Settings::new(load(None, [], given).expect("the test's settings are valid")));
         let metadata: Arc<dyn MetadataPlane> = Arc::clone(&node.plane) as _;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let options = GroupOptions::of(&settings.at_start());

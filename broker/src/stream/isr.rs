@@ -69,6 +69,33 @@ impl Isr {
         }
     }
 
+    /// Forgets what a replica has flushed: it begins to acknowledge anew.
+    pub fn forget(&mut self, node: NodeId) {
+        if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.node == node) {
+            replica.flushed_end = None;
+        }
+    }
+
+    /// How far a replica has flushed, as it acknowledged in this epoch.
+    pub fn flushed_end(&self, node: NodeId) -> Option<Offset> {
+        self.replicas.iter().find(|replica| replica.node == node)?.flushed_end
+    }
+
+    /// The replicas, in their order.
+    pub fn replicas(&self) -> impl Iterator<Item = NodeId> {
+        self.replicas.iter().map(|replica| replica.node)
+    }
+
+    /// Whether a node is a replica.
+    pub fn has(&self, node: NodeId) -> bool {
+        self.replicas.iter().any(|replica| replica.node == node)
+    }
+
+    /// Whether a node is in the ISR that Raft committed.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.replicas.iter().any(|replica| replica.node == node && replica.committed)
+    }
+
     /// The smallest ISR that acknowledges: `min.insync.replicas`, or all replicas where there are fewer.
     pub fn minimum(&self) -> usize {
         self.min_insync.min(self.replicas.len())

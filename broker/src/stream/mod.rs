@@ -1,22 +1,36 @@
 //! The data plane: partitions, their leadership, ISR and high watermark.
 //!
 //! `Partitions` follows the metadata image: it opens and deletes logs, and tells each partition who leads it. A
-//! `Partition` appends as the leader, moves its high watermark, and calls those who wait for acknowledgements or data.
+//! `Partition` appends as the leader, moves its high watermark, and calls those who wait for acknowledgements or data;
+//! as a follower it obeys its leader. `replication` is the border to the links that carry records between the two.
+//!
+//! What decides is apart from what acts: `isr` (the high watermark), `membership` (who joins and leaves the ISR),
+//! `beginning` (where a follower's log parts from its leader's), `follower` (whom a follower obeys), `tails` (who is
+//! sent what, and when).
 
+mod beginning;
 mod error;
+mod follower;
 mod isr;
+mod isr_keeper;
 pub mod links;
+mod membership;
+mod news;
 mod partition;
 mod partitions;
 pub mod replication;
+mod tails;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::sync::Arc;
 
 pub use error::PartitionError;
 pub use isr::Isr;
+pub use isr_keeper::keep_isrs;
 pub use partition::{Accepted, Acks, Partition};
 pub use partitions::Partitions;
 pub use waiters::{AckWaiter, DataWaiter};

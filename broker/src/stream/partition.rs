@@ -1,8 +1,13 @@
 //! One replica: who leads it, how far it is committed, and who waits for that.
 //!
-//! Two locks, always taken in this order: `leadership` is held (shared) from the check that this node leads until the
-//! append is queued, so that no append slips past the end of its epoch; `progress` is held for moments only, by the WAL
-//! thread among others. Waiters are called when both are free.
+//! Its locks are always taken in this order. `follower` is held while a leader's frame is obeyed, the cut of the log
+//! included, so that a leadership of this node begins after it. `leadership` is held (shared) from the check that this
+//! node leads until the append is queued, so that no append slips past the end of its epoch. `progress` is held for
+//! moments only, by the WAL thread among others; the log's own lock and that of `tails` come last. Waiters are called
+//! when all are free.
+
+mod following;
+mod leading;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,9 +16,15 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
+use self::following::Following;
+use super::follower::{Follower, View};
+use super::membership::Membership;
+use super::news::News;
+use super::replication::{Led, Reject};
+use super::tails::Tails;
 use super::waiters::{self, AckQueue, AckWait, DataQueue, DueAcks, DueReaders};
 use super::{AckWaiter, DataWaiter, Isr, PartitionError};
-use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionEpoch, PartitionIndex, TopicPartition};
 use crate::log::{
     AppendError, Appended, Brief, Log, LogConfig, LogError, LogListener, LogOffsets, Origin, ReadBatches, ReadError,
 };
@@ -60,6 +71,8 @@ struct Leadership {
     epoch: Option<LeaderEpoch>,
     /// Whether this node leads in it.
     leading: bool,
+    /// Who else leads in it.
+    leader: Option<NodeId>,
     /// Whether the ISR is large enough for acks=all.
     has_minimum: bool,
 }
@@ -71,6 +84,11 @@ struct Progress {
     /// Where that epoch began.
     epoch_start: Offset,
     isr: Isr,
+    membership: Membership,
+    /// The registration that the ISR is of.
+    partition_epoch: PartitionEpoch,
+    /// The leader that this replica follows.
+    following: Option<Following>,
     min_insync: usize,
     flushed_end: Offset,
     high_watermark: Offset,
@@ -86,8 +104,11 @@ pub struct Partition {
     node: NodeId,
     log: Arc<Log>,
     wal: Arc<GroupCommitWal>,
+    follower: Mutex<Follower>,
     leadership: RwLock<Leadership>,
     progress: Mutex<Progress>,
+    tails: Arc<Tails>,
+    news: Arc<News>,
     /// How often the log lost appends that it had accepted (the disk was full).
     refusals: AtomicU64,
 }
@@ -100,6 +121,7 @@ impl Partition {
         node: NodeId,
         log: Arc<Log>,
         wal: Arc<GroupCommitWal>,
+        news: Arc<News>,
     ) -> Arc<Self> {
         let offsets = log.offsets();
         let partition = Arc::new(Self {
@@ -107,11 +129,15 @@ impl Partition {
             topic,
             node,
             wal,
-            leadership: RwLock::new(Leadership { epoch: None, leading: false, has_minimum: false }),
+            follower: Mutex::default(),
+            leadership: RwLock::new(Leadership { epoch: None, leading: false, leader: None, has_minimum: false }),
             progress: Mutex::new(Progress {
                 epoch: None,
                 epoch_start: offsets.log_end,
                 isr: Isr::new(&[], &[], 1),
+                membership: Membership::new(node, &[]),
+                partition_epoch: PartitionEpoch::FIRST,
+                following: None,
                 min_insync: 1,
                 flushed_end: offsets.flushed_end,
                 high_watermark: offsets.high_watermark,
@@ -119,6 +145,8 @@ impl Partition {
                 waiting_for_commit: AckQueue::default(),
                 readers: DataQueue::default(),
             }),
+            tails: Arc::default(),
+            news,
             refusals: AtomicU64::new(0),
             log,
         });
@@ -156,13 +184,15 @@ impl Partition {
     /// Checks what a client believes: that this node leads, in the epoch that the client knows (`None`, or negative: any).
     pub fn check_leader(&self, client_epoch: Option<i32>) -> Result<LeaderEpoch, PartitionError> {
         let leadership = self.leadership.read();
-        let known = leadership.epoch.ok_or(PartitionError::NotLeader)?;
-        match client_epoch.filter(|epoch| *epoch >= 0) {
-            Some(epoch) if epoch < known.get() => Err(PartitionError::FencedLeaderEpoch),
-            Some(epoch) if epoch > known.get() => Err(PartitionError::UnknownLeaderEpoch),
-            _ if !leadership.leading => Err(PartitionError::NotLeader),
-            _ => Ok(known),
-        }
+        let known = leadership.check(client_epoch)?;
+        if leadership.leading { Ok(known) } else { Err(PartitionError::NotLeader) }
+    }
+
+    /// Like `check_leader`, for a consumer who may read from followers too (KIP-392): as long as there is a leader.
+    pub fn check_replica(&self, client_epoch: Option<i32>) -> Result<LeaderEpoch, PartitionError> {
+        let leadership = self.leadership.read();
+        let known = leadership.check(client_epoch)?;
+        if leadership.leading || leadership.leader.is_some() { Ok(known) } else { Err(PartitionError::NotLeader) }
     }
 
     /// Appends as the leader. Returns at once; `when_acked` tells when it is acknowledged.
@@ -337,12 +367,12 @@ impl Partition {
         }
     }
 
-    /// Calls the waiter once when more becomes readable than what lies below `seen`, or when this node's leadership
-    /// ends; maybe at once.
+    /// Calls the waiter once when more becomes readable than what lies below `seen`, or when the leadership that this
+    /// node holds or follows ends; maybe at once.
     pub fn when_readable(&self, seen: Offset, committed: bool, waiter: Weak<dyn DataWaiter>) {
         {
             let mut progress = self.progress.lock();
-            if progress.epoch.is_some() {
+            if progress.epoch.is_some() || progress.following.is_some() {
                 let bound = if committed { self.log.offsets().last_stable } else { progress.high_watermark };
                 if bound <= seen {
                     progress.readers.push(seen, committed, waiter);
@@ -371,12 +401,13 @@ impl Partition {
     }
 
     /// Takes a registration. `leads` says whether this node leads by it. Returns the epoch when a leadership of this
-    /// node began.
+    /// node began. Waits for a cut of the log that a leader before has ordered.
     pub(super) fn register(
         &self,
         registration: &PartitionRegistration,
         leads: bool,
     ) -> Result<Option<LeaderEpoch>, LogError> {
+        let follower = self.follower.lock();
         let mut leadership = self.leadership.write();
         let epoch = registration.leader_epoch;
         debug_assert!(leadership.epoch.is_none_or(|known| known <= epoch), "leader epochs only grow");
@@ -388,38 +419,72 @@ impl Partition {
         {
             let mut progress = self.progress.lock();
             if begins || !leads {
-                progress.end_leadership(&mut due);
+                self.end_leadership(&mut progress, &mut due);
+            }
+            if leadership.epoch != Some(epoch) {
+                progress.following = None;
             }
             if begins {
-                let offsets = self.log.offsets();
-                progress.epoch = Some(epoch);
-                progress.epoch_start = offsets.log_end;
-                progress.isr = Isr::new(&registration.replicas, &registration.isr, progress.min_insync);
-                progress.flushed_end = offsets.flushed_end;
-                progress.high_watermark = offsets.high_watermark;
-                let flushed_end = progress.flushed_end;
-                progress.isr.flushed(self.node, flushed_end);
+                self.begin_leadership(&mut progress, registration);
             } else if leads {
                 progress.isr.commit(&registration.replicas, &registration.isr);
+                progress.membership.commit(&registration.replicas);
+                self.tails.keep(&registration.replicas);
             }
+            progress.partition_epoch = registration.partition_epoch;
             leadership.epoch = Some(epoch);
             leadership.leading = leads;
+            leadership.leader = registration.leader.filter(|leader| *leader != self.node);
             leadership.has_minimum = leads && progress.isr.has_minimum();
             due.append(self.advance(&mut progress));
         }
         drop(leadership);
+        drop(follower);
         due.settle();
         Ok(begins.then_some(epoch))
+    }
+
+    fn begin_leadership(&self, progress: &mut Progress, registration: &PartitionRegistration) {
+        let epoch = registration.leader_epoch;
+        let replicated = registration.replicas.len() > 1;
+        self.log.observe(replicated.then(|| Arc::clone(&self.tails) as _));
+        let offsets = self.log.offsets();
+        progress.epoch = Some(epoch);
+        progress.epoch_start = offsets.log_end;
+        progress.isr = Isr::new(&registration.replicas, &registration.isr, progress.min_insync);
+        progress.membership = Membership::new(self.node, &registration.replicas);
+        progress.flushed_end = offsets.flushed_end;
+        progress.high_watermark = offsets.high_watermark;
+        progress.isr.flushed(self.node, offsets.flushed_end);
+        self.tails.begin(Led { partition: self.id, epoch }, offsets.flushed_end, offsets.log_end);
     }
 
     /// Ends this node's leadership for good: the replica goes away, or the process stops.
     pub(super) fn resign(&self) {
         let mut due = Due::default();
+        let mut follower = self.follower.lock();
+        follower.end();
         let mut leadership = self.leadership.write();
         leadership.leading = false;
-        self.progress.lock().end_leadership(&mut due);
+        leadership.leader = None;
+        {
+            let mut progress = self.progress.lock();
+            progress.following = None;
+            self.end_leadership(&mut progress, &mut due);
+        }
         drop(leadership);
+        drop(follower);
         due.settle();
+    }
+
+    /// Ends the epoch of the waiters: offsets that the next leader fills again must not satisfy them.
+    fn end_leadership(&self, progress: &mut Progress, due: &mut Due) {
+        progress.epoch = None;
+        self.log.observe(None);
+        self.tails.end();
+        progress.waiting_for_flush.take_all(&mut due.deposed);
+        progress.waiting_for_commit.take_all(&mut due.deposed);
+        progress.readers.take_all(&mut due.readers);
     }
 
     /// Moves the high watermark to where the ISR is, and takes those who waited for it.
@@ -437,13 +502,35 @@ impl Partition {
                 to <= progress.flushed_end,
                 "the leader is in its ISR: nothing is committed that it has not flushed"
             );
-            progress.high_watermark = to;
-            self.log.advance_high_watermark(to);
+            self.move_high_watermark(progress, to, &mut due);
             progress.waiting_for_commit.take_reached(to, &mut due.acknowledged);
-            let last_stable = if progress.readers.has_committed() { self.log.offsets().last_stable } else { to };
-            progress.readers.take_readable(to, last_stable, &mut due.readers);
+            self.tell_marks(progress);
         }
         due
+    }
+
+    fn move_high_watermark(&self, progress: &mut Progress, to: Offset, due: &mut Due) {
+        progress.high_watermark = to;
+        self.log.advance_high_watermark(to);
+        let last_stable = if progress.readers.has_committed() { self.log.offsets().last_stable } else { to };
+        progress.readers.take_readable(to, last_stable, &mut due.readers);
+    }
+}
+
+impl Leadership {
+    /// The epoch, if it is the one that a client knows (`None`, or negative: any).
+    fn check(&self, client_epoch: Option<i32>) -> Result<LeaderEpoch, PartitionError> {
+        let known = self.epoch.ok_or(PartitionError::NotLeader)?;
+        match client_epoch.filter(|epoch| *epoch >= 0) {
+            Some(epoch) if epoch < known.get() => Err(PartitionError::FencedLeaderEpoch),
+            Some(epoch) if epoch > known.get() => Err(PartitionError::UnknownLeaderEpoch),
+            _ => Ok(known),
+        }
+    }
+
+    /// What a follower obeys by.
+    fn view(&self) -> View {
+        View { epoch: self.epoch, leader: self.leader }
     }
 }
 
@@ -460,34 +547,39 @@ fn readable(offsets: &LogOffsets, from: i64, committed: bool) -> Result<Option<(
 
 impl LogListener for Partition {
     fn flushed(&self, end: Offset) {
-        let due = {
+        let (ack, due) = {
             let mut progress = self.progress.lock();
             progress.flushed_end = progress.flushed_end.max(end);
             progress.isr.flushed(self.node, end);
-            self.advance(&mut progress)
+            if self.tails.flushed(end) {
+                self.news.leaderships_changed();
+            }
+            let mut due = self.advance(&mut progress);
+            (self.advance_following(&mut progress, &mut due), due)
         };
         due.settle();
+        if let Some(ack) = ack {
+            ack.send(self.id, end);
+        }
     }
 
     fn refused(&self, from: Offset) {
         let mut due = Due::default();
-        {
+        let following = {
             let mut progress = self.progress.lock();
             self.refusals.fetch_add(1, Ordering::Release);
             progress.waiting_for_flush.take_beyond(from, &mut due.refused);
             progress.waiting_for_commit.take_beyond(from, &mut due.refused);
-        }
+            progress.epoch_start = progress.epoch_start.min(from);
+            if self.tails.refused(from) {
+                self.news.leaderships_changed();
+            }
+            progress.following.take()
+        };
         due.settle();
-    }
-}
-
-impl Progress {
-    /// Ends the epoch of the waiters: offsets that the next leader fills again must not satisfy them.
-    fn end_leadership(&mut self, due: &mut Due) {
-        self.epoch = None;
-        self.waiting_for_flush.take_all(&mut due.deposed);
-        self.waiting_for_commit.take_all(&mut due.deposed);
-        self.readers.take_all(&mut due.readers);
+        if let Some(following) = following {
+            following.reject(self.id, Reject::DiskFull);
+        }
     }
 }
 

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::news::News;
 use super::{LeadershipListener, Partition, TopicSettings};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
 use crate::log::{LogConfig, LogError, LogStore};
@@ -19,13 +20,16 @@ use crate::wal::GroupCommitWal;
 /// All replicas of this node.
 pub struct Partitions {
     node: NodeId,
-    broker_epoch: BrokerEpoch,
+    pub(super) broker_epoch: BrokerEpoch,
     logs: Arc<LogStore>,
     wal: Arc<GroupCommitWal>,
     settings: Arc<dyn TopicSettings>,
     replicas: ArcSwap<Replicas>,
     following: Mutex<Following>,
+    /// The image that the replicas are of.
+    pub(super) image: ArcSwapOption<Image>,
     applied: watch::Sender<u64>,
+    pub(super) news: Arc<News>,
 }
 
 /// What requests look up. Persistent maps: a change copies a few nodes, not ten thousand entries.
@@ -78,6 +82,8 @@ impl Partitions {
             settings,
             replicas: ArcSwap::default(),
             following: Mutex::default(),
+            image: ArcSwapOption::empty(),
+            news: Arc::default(),
             applied: watch::Sender::new(0),
         })
     }
@@ -106,14 +112,18 @@ impl Partitions {
         }
         let mut following = self.following.lock();
         let before = following.image.take();
-        let mut changes =
-            Changes { host: self, image, replicas: Replicas::clone(&self.replicas.load()), events: vec![] };
+        let replicas = Replicas::clone(&self.replicas.load());
+        let mut changes = Changes { host: self, image, replicas, events: vec![], followers_changed: false };
         match &before {
             None => changes.start()?,
             Some(before) => changes.follow(before)?,
         }
-        let Changes { replicas, events, .. } = changes;
+        let Changes { replicas, events, followers_changed, .. } = changes;
         self.replicas.store(Arc::new(replicas));
+        self.image.store(Some(Arc::clone(image)));
+        if followers_changed || !events.is_empty() {
+            self.news.leaderships_changed();
+        }
         for event in events {
             following.tell(&event);
         }
@@ -164,6 +174,8 @@ struct Changes<'a> {
     image: &'a Image,
     replicas: Replicas,
     events: Vec<Event>,
+    /// Whether a partition that this node goes on to lead has other replicas now.
+    followers_changed: bool,
 }
 
 impl Changes<'_> {
@@ -250,6 +262,8 @@ impl Changes<'_> {
                 Some(existing) => Arc::clone(existing),
                 None => self.open(topic.id, name, index, &config, min_insync)?,
             };
+            let before = before.and_then(|before| before.partitions.get(index));
+            self.followers_changed |= before.is_some_and(|before| before.replicas != registration.replicas);
             self.register(&partition, registration)?;
             partitions.push(Some(partition));
         }
@@ -270,7 +284,8 @@ impl Changes<'_> {
     ) -> Result<Arc<Partition>, LogError> {
         let id = TopicPartition { topic, partition: PartitionIndex::new(index as i32) };
         let log = self.host.logs.open_or_create(name, id, Arc::clone(config))?;
-        let partition = Partition::new(id, Arc::clone(name), self.host.node, log, Arc::clone(&self.host.wal));
+        let (wal, news) = (Arc::clone(&self.host.wal), Arc::clone(&self.host.news));
+        let partition = Partition::new(id, Arc::clone(name), self.host.node, log, wal, news);
         partition.configure(Arc::clone(config), min_insync);
         Ok(partition)
     }
@@ -315,5 +330,6 @@ impl Changes<'_> {
     }
 }
 
+mod streaming;
 #[cfg(test)]
 mod tests;

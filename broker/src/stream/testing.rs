@@ -161,6 +161,11 @@ pub(crate) fn batch(records: usize) -> Bytes {
     (0..records).fold(empty, |batch, _| batch.record(1000, None, Some(b"value"))).build()
 }
 
+/// A batch of one record with this value.
+pub(crate) fn value_batch(value: &str) -> Bytes {
+    BatchBuilder::new(Compression::None).record(1000, None, Some(value.as_bytes())).build()
+}
+
 /// A batch of records with these timestamps, ms.
 pub(crate) fn timed_batch(times: &[i64]) -> Bytes {
     let empty = BatchBuilder::new(Compression::None);
@@ -205,4 +210,9 @@ impl DataWaiter for Told {
 /// Gives this node a leadership that the plane knows nothing of.
 pub(crate) fn lead(partition: &Partition, registration: &PartitionRegistration) {
     partition.register(registration, true).expect("the simulated disk has not failed");
+}
+
+/// Gives another node a leadership that the plane knows nothing of.
+pub(crate) fn follow(partition: &Partition, registration: &PartitionRegistration) {
+    partition.register(registration, false).expect("the simulated disk has not failed");
 }

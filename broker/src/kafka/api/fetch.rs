@@ -1,4 +1,7 @@
-//! Fetch: reads what consumers ask for, and waits for it while there is less than they want.
+//! Fetch: reads what consumers ask for, and waits for it while there is less than they want. Followers answer too; a
+//! leader may send a consumer to one that stands nearer (KIP-392).
+
+mod nearer;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use self::nearer::Nearer;
 use super::replica;
 use crate::ids::{LeaderEpoch, Offset};
 use crate::kafka::RequestContext;
@@ -19,6 +23,8 @@ use crate::stream::{DataWaiter, Partition, PartitionError};
 
 /// First version whose answers name the leader to those who asked another (KIP-951).
 const CURRENT_LEADER: i16 = 16;
+/// First version whose clients know that followers may answer (KIP-392).
+const FOLLOWERS: i16 = 11;
 
 /// Answers a Fetch request.
 pub async fn handle(context: &RequestContext, mut request: FetchRequest) -> FetchResponse {
@@ -37,10 +43,12 @@ pub async fn handle(context: &RequestContext, mut request: FetchRequest) -> Fetc
             min_bytes: request.min_bytes.max(0) as usize,
             max_bytes: request.max_bytes.clamp(0, broker.settings.broker(&image).fetch_max_bytes) as usize,
             committed: request.read_committed,
+            leader_only: context.version < FOLLOWERS,
         };
+        let nearer = Nearer::of(&image, &broker.settings.broker(&image), broker.node, &request.rack_id);
         let max_wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
         let (targets, absent) = look_up(context, &fetch.partitions);
-        let poll = Poll { targets, limits, memory: &broker.response_memory, disk: &broker.offload.disk };
+        let poll = Poll { targets, limits, nearer, memory: &broker.response_memory, disk: &broker.offload.disk };
         let mut found = poll.run(Instant::now() + max_wait).await;
         memory = (found.bytes > 0).then_some(found.held);
         found.answers.extend(absent);
@@ -101,12 +109,15 @@ struct Limits {
     min_bytes: usize,
     max_bytes: usize,
     committed: bool,
+    /// Whether only leaders may answer.
+    leader_only: bool,
 }
 
 /// One request's long poll.
 struct Poll<'a> {
     targets: Vec<Target<'a>>,
     limits: Limits,
+    nearer: Option<Nearer<'a>>,
     memory: &'a ResponseMemory,
     /// For reads that wait for the disk.
     disk: &'a Lane,
@@ -181,7 +192,9 @@ impl Poll<'_> {
                 Err(error) => Err(*error),
             };
             let (data, seen) = read.unwrap_or_else(|error| (PartitionData::failed(fetch.index, error), Offset::FIRST));
-            round.urgent |= data.error != ErrorCode::None || data.diverging_epoch.is_some();
+            round.urgent |= data.error != ErrorCode::None
+                || data.diverging_epoch.is_some()
+                || data.preferred_read_replica.is_some();
             round.seen.push(seen);
             round.answers.push((fetch.topic.clone(), data));
         }
@@ -197,9 +210,14 @@ impl Poll<'_> {
         round: &mut Round,
     ) -> Result<(PartitionData, Offset), PartitionError> {
         let committed = self.limits.committed;
-        let (mut data, offsets, bound) = look(partition, fetch, committed)?;
+        let (mut data, offsets, bound) = look(partition, fetch, &self.limits)?;
         let seen = Offset::try_from(fetch.fetch_offset).map_or(bound, |from| from.max(bound));
         if data.diverging_epoch.is_some() {
+            return Ok((data, seen));
+        }
+        data.preferred_read_replica =
+            self.nearer.as_ref().and_then(|nearer| nearer.replica(partition, fetch.fetch_offset));
+        if data.preferred_read_replica.is_some() {
             return Ok((data, seen));
         }
         data.aborted = committed.then(Vec::new);
@@ -260,11 +278,15 @@ impl Poll<'_> {
 fn look(
     partition: &Partition,
     fetch: &FetchPartition,
-    committed: bool,
+    limits: &Limits,
 ) -> Result<(PartitionData, LogOffsets, Offset), PartitionError> {
-    partition.check_leader(Some(fetch.current_leader_epoch))?;
+    if limits.leader_only {
+        partition.check_leader(Some(fetch.current_leader_epoch))?;
+    } else {
+        partition.check_replica(Some(fetch.current_leader_epoch))?;
+    }
     let offsets = partition.offsets();
-    let bound = if committed { offsets.last_stable } else { offsets.high_watermark };
+    let bound = if limits.committed { offsets.last_stable } else { offsets.high_watermark };
     let mut data = PartitionData {
         high_watermark: offsets.high_watermark.get(),
         last_stable_offset: offsets.last_stable.get(),

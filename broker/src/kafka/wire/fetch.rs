@@ -8,7 +8,7 @@ use super::fields::{
     self, CurrentLeader, NodeEndpoint, TopicRef, put_array_len, put_no_tags, put_null_array, put_uvarint,
 };
 use super::{Body, DecodeRequest, EncodeResponse, ErrorCode};
-use crate::ids::{Offset, ProducerId};
+use crate::ids::{NodeId, Offset, ProducerId};
 use crate::kafka::response_memory::Held;
 
 /// First version with the log start offset.
@@ -182,6 +182,8 @@ pub struct PartitionData {
     pub diverging_epoch: Option<(i32, i64)>,
     /// Who leads, for those who asked another.
     pub current_leader: Option<CurrentLeader>,
+    /// The replica that the client is asked to read from instead (KIP-392); `None` for this one.
+    pub preferred_read_replica: Option<NodeId>,
     /// Aborted transactions in the range; null unless read_committed.
     pub aborted: Option<Vec<(ProducerId, Offset)>>,
     /// Whole batches, back to back.
@@ -199,6 +201,7 @@ impl PartitionData {
             log_start_offset: -1,
             diverging_epoch: None,
             current_leader: None,
+            preferred_read_replica: None,
             aborted: None,
             records: Vec::new(),
         }
@@ -266,7 +269,7 @@ fn put_partition(body: &mut Body, partition: &PartitionData, version: i16) {
         }
     }
     if version >= RACKS {
-        to.put_i32(-1); // preferred read replica: this node
+        to.put_i32(partition.preferred_read_replica.map_or(-1, NodeId::get));
     }
     put_array_len(to, partition.size(), flexible);
     for records in &partition.records {

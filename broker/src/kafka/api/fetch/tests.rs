@@ -365,3 +365,57 @@ async fn with_little_memory_an_answer_ends_after_fewer_steps_and_the_next_goes_o
     assert_eq!(offsets, (0..7).collect::<Vec<i64>>());
     assert!(answers > 1);
 }
+
+/// The partition, led by node 0 of rack `a`, with a follower in rack `b` that has flushed up to `end`.
+fn with_follower(broker: &TestBroker, end: i64) {
+    use crate::ids::{BrokerEpoch, NodeId};
+    use crate::metadata::Command;
+    use crate::metadata::testing::node;
+    use crate::stream::replication::{Leaders, Led};
+    let follower = crate::metadata::Node { rack: Some("b".to_owned()), ..node(1) };
+    broker.node.command(Command::RegisterNode { node: follower, acked_may_be_lost: false });
+    let partition = broker.node.partitions.by_name("t", 0).expect("it was created");
+    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
+    broker.node.flush();
+    let led = Led { partition: partition.id(), epoch: LeaderEpoch::new(1) };
+    broker.node.partitions.acked(led, NodeId::new(1), BrokerEpoch::new(5), Offset::new(end));
+}
+
+#[tokio::test]
+async fn a_leader_names_the_follower_in_the_consumers_rack_if_it_has_the_offset() {
+    const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    for (selector, rack, version, from, preferred) in [
+        (RACK_AWARE, "b", 12, 3, Some(1)),
+        (RACK_AWARE, "b", 12, 4, None),
+        (RACK_AWARE, "c", 12, 3, None),
+        (RACK_AWARE, "", 12, 3, None),
+        ("", "b", 12, 3, None),
+    ] {
+        let broker = TestBroker::with(&[("replica.selector.class", selector)]);
+        broker.node.create("t", 1);
+        append(&broker, "t", 0, 3);
+        append(&broker, "t", 0, 3);
+        with_follower(&broker, 3);
+        let asked = FetchRequest { rack_id: rack.into(), ..request(0, vec![partition("t", 0, from)]) };
+        let data = fetched(&broker, version, asked).await;
+        assert_eq!(data[0].error, ErrorCode::None);
+        let found = data[0].preferred_read_replica.map(crate::ids::NodeId::get);
+        assert_eq!(found, preferred, "{selector:?} {rack:?} from {from}");
+    }
+}
+
+#[tokio::test]
+async fn followers_answer_clients_that_know_of_it() {
+    let broker = with_data(1);
+    let replica = broker.node.partitions.by_name("t", 0).expect("it was created");
+    let led_by_1 = crate::metadata::PartitionRegistration {
+        leader: Some(crate::ids::NodeId::new(1)),
+        ..registration(1, &[0, 1], &[0, 1])
+    };
+    crate::stream::testing::follow(&replica, &led_by_1);
+    let data = fetched(&broker, 11, request(0, vec![partition("t", 0, 0)])).await;
+    assert_eq!((sizes(&data), data[0].high_watermark), (vec![2], 6));
+    assert_eq!(errors(&broker, 10, request(0, vec![partition("t", 0, 0)])).await, [ErrorCode::NotLeaderOrFollower]);
+    let newer = FetchPartition { current_leader_epoch: 2, ..partition("t", 0, 0) };
+    assert_eq!(errors(&broker, 12, request(0, vec![newer])).await, [ErrorCode::UnknownLeaderEpoch]);
+}

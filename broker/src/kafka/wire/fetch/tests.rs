@@ -116,24 +116,27 @@ fn data() -> impl Strategy<Value = PartitionData> {
         offsets,
         error,
         option::of((any::<i32>(), any::<i64>())),
-        option::of(leader),
+        (option::of(leader), option::of((0..i32::MAX).prop_map(NodeId::new))),
         option::of(vec(aborted, 0..3)),
         records,
     )
-        .prop_map(|(offsets, error, diverging_epoch, current_leader, aborted, records)| {
-            let (index, high_watermark, last_stable_offset, log_start_offset) = offsets;
-            PartitionData {
-                index,
-                error,
-                high_watermark,
-                last_stable_offset,
-                log_start_offset,
-                diverging_epoch,
-                current_leader,
-                aborted,
-                records,
-            }
-        })
+        .prop_map(
+            |(offsets, error, diverging_epoch, (current_leader, preferred_read_replica), aborted, records)| {
+                let (index, high_watermark, last_stable_offset, log_start_offset) = offsets;
+                PartitionData {
+                    index,
+                    error,
+                    high_watermark,
+                    last_stable_offset,
+                    log_start_offset,
+                    diverging_epoch,
+                    current_leader,
+                    preferred_read_replica,
+                    aborted,
+                    records,
+                }
+            },
+        )
 }
 
 /// What the generated codec would be given, with the fields only that the version has.
@@ -153,6 +156,9 @@ fn generated_data(version: i16, data: &PartitionData) -> GeneratedData {
     });
     if version >= LOG_START {
         generated.log_start_offset = data.log_start_offset;
+    }
+    if let Some(node) = data.preferred_read_replica.filter(|_| version >= RACKS) {
+        generated.preferred_read_replica = node.get();
     }
     if let Some((epoch, end_offset)) = data.diverging_epoch.filter(|_| version >= FLEXIBLE) {
         generated.diverging_epoch = message!(EpochEndOffset { epoch, end_offset });

@@ -1,0 +1,176 @@
+//! A replica as a follower: it obeys its leader's newest session, and acknowledges what is on its disk.
+
+use std::sync::Weak;
+
+use super::{Due, Partition, Progress};
+use crate::ids::{NodeId, Offset, TopicPartition};
+use crate::log::{AppendError, LogError};
+use crate::stream::replication::{AckSink, CanonicalRecord, Elected, FollowerState, Marks, Reject, Session};
+use crate::wal::Admission;
+
+/// A session whose records are acknowledged.
+#[derive(Clone)]
+pub(super) struct Following {
+    session: Session,
+    acks: Weak<dyn AckSink>,
+    /// The leader's high watermark, which may lie beyond what is flushed here.
+    high_watermark: Offset,
+}
+
+impl Following {
+    /// Tells the leader what is on the disk.
+    pub(super) fn send(&self, partition: TopicPartition, end: Offset) {
+        if let Some(acks) = self.acks.upgrade() {
+            acks.flushed(partition, self.session, end);
+        }
+    }
+
+    /// Tells the leader that the session is over.
+    pub(super) fn reject(&self, partition: TopicPartition, why: Reject) {
+        if let Some(acks) = self.acks.upgrade() {
+            acks.rejected(partition, self.session, why);
+        }
+    }
+}
+
+impl Partition {
+    /// A leader opens a session; the sessions before are over. Says what is here.
+    pub(in crate::stream) fn greet(
+        &self,
+        from: NodeId,
+        session: Session,
+        acks: Weak<dyn AckSink>,
+    ) -> Result<FollowerState, Reject> {
+        let mut follower = self.follower.lock();
+        follower.greet(self.leadership.read().view(), from, session, acks)?;
+        self.progress.lock().following = None;
+        let offsets = self.log.offsets();
+        let epochs = self.log.epochs_below(offsets.flushed_end).entries().to_vec();
+        Ok(FollowerState { epochs, log_start: offsets.log_start, flushed_end: offsets.flushed_end })
+    }
+
+    /// Cuts the log as the leader says, durably, and acknowledges what is left. Blocks.
+    pub(in crate::stream) fn elected(&self, session: Session, elected: &Elected) -> Result<(), Reject> {
+        let mut follower = self.follower.lock();
+        let acks = follower.begin(self.leadership.read().view(), session)?;
+        let offsets = self.log.offsets();
+        if elected.truncate_to < offsets.high_watermark {
+            tracing::warn!(
+                topic = %self.topic, partition = %self.index(), high_watermark = %offsets.high_watermark,
+                to = %elected.truncate_to, "the leader's log parts from this one below the high watermark"
+            );
+        }
+        self.cut(session, elected).map_err(rejection)?;
+        let offsets = self.log.offsets();
+        if offsets.log_end != elected.start_at {
+            return Err(Reject::NotContiguous { at: offsets.log_end, got: elected.start_at });
+        }
+        follower.ready(session, elected.start_at);
+        let following = Following { session, acks, high_watermark: Offset::FIRST };
+        let end = {
+            let mut progress = self.progress.lock();
+            let offsets = self.log.offsets();
+            progress.flushed_end = offsets.flushed_end;
+            progress.high_watermark = offsets.high_watermark;
+            progress.following = Some(following.clone());
+            offsets.flushed_end
+        };
+        following.send(self.id, end);
+        Ok(())
+    }
+
+    /// Makes the log end where the session begins.
+    fn cut(&self, session: Session, elected: &Elected) -> Result<(), CutError> {
+        let before = self.log.offsets();
+        let (keep, start) = (elected.truncate_to, elected.start_at);
+        if keep < start || keep < before.log_start {
+            // What is here does not reach the leader's log, or lies beside it: nothing of it is kept (rule 4).
+            if before.log_start != start || before.log_end != start {
+                self.log.restart_at(start)?;
+                return Ok(());
+            }
+        }
+        self.log.truncate_to(keep.max(before.log_start))?;
+        if before.log_end >= start && self.log.offsets().log_end < start {
+            // The cut lies where compaction has left nothing.
+            self.log.fill_to(start, session.epoch)?;
+        }
+        Ok(())
+    }
+
+    /// Appends one batch of the leader.
+    pub(in crate::stream) fn append_from_leader(
+        &self,
+        session: Session,
+        record: CanonicalRecord,
+        admission: Admission,
+    ) -> Result<(), Reject> {
+        let mut follower = self.follower.lock();
+        let at = follower.position(self.leadership.read().view(), session)?;
+        let appended = if self.progress.lock().following.is_none() {
+            // The disk was full: what was taken before is lost.
+            Err(Reject::DiskFull)
+        } else if record.previous != at || record.end <= at {
+            Err(Reject::NotContiguous { at, got: record.previous })
+        } else {
+            self.log.append_as_follower(at, record.batch, admission).map_err(|error| rejection(error.into()))
+        };
+        match appended {
+            Ok(end) => follower.appended(end),
+            Err(_) => {
+                follower.end();
+                self.progress.lock().following = None;
+            }
+        }
+        appended.map(|_| ())
+    }
+
+    /// Takes the leader's marks.
+    pub(in crate::stream) fn follow_marks(&self, session: Session, marks: Marks) -> Result<(), Reject> {
+        let follower = self.follower.lock();
+        follower.position(self.leadership.read().view(), session)?;
+        let mut due = Due::default();
+        {
+            let mut progress = self.progress.lock();
+            if let Some(following) = &mut progress.following {
+                following.high_watermark = following.high_watermark.max(marks.high_watermark);
+            }
+            self.advance_following(&mut progress, &mut due);
+        }
+        drop(follower);
+        due.settle();
+        self.log.follow_start(marks.log_start);
+        Ok(())
+    }
+
+    /// Moves a follower's high watermark to its leader's, as far as it has flushed itself. Returns whom to acknowledge to.
+    pub(super) fn advance_following(&self, progress: &mut Progress, due: &mut Due) -> Option<Following> {
+        let following = progress.following.clone()?;
+        let to = following.high_watermark.min(progress.flushed_end);
+        if to > progress.high_watermark {
+            self.move_high_watermark(progress, to, due);
+        }
+        Some(following)
+    }
+}
+
+/// Why a log was not cut.
+#[derive(Debug, thiserror::Error)]
+enum CutError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+fn rejection(error: CutError) -> Reject {
+    match error {
+        CutError::Append(AppendError::DiskFull) => Reject::DiskFull,
+        CutError::Append(AppendError::Closed) => Reject::UnknownPartition,
+        CutError::Append(error) => Reject::Corrupt(error.to_string()),
+        CutError::Log(error) => {
+            tracing::error!(%error, "a follower's log could not be cut");
+            Reject::Storage(error.to_string())
+        }
+    }
+}
