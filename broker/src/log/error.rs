@@ -148,7 +148,7 @@ impl LogError {
     }
 
     /// Whether there was no room: what was attempted may be attempted again when there is.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         use std::io::ErrorKind;
         let Self::Io { source, .. } = self else { return false };
         matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)

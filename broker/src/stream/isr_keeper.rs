@@ -89,3 +89,102 @@ impl Partitions {
         partition.propose(now, lag_max, image.as_deref()?, self.broker_epoch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::ids::{NodeId, TopicId};
+    use crate::io::clock::SystemClock;
+    use crate::metadata::testing::node;
+    use crate::metadata::{Image, NewTopic, Proposal};
+    use crate::stream::replication::{Leaders, Led};
+    use crate::stream::testing::{NODE, Node};
+
+    const FOLLOWER: NodeId = NodeId::new(1);
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    /// Applies what is proposed, and loses the answers to the first of them.
+    struct Forgetful {
+        plane: Arc<dyn MetadataPlane>,
+        lost: AtomicUsize,
+    }
+
+    impl MetadataPlane for Forgetful {
+        fn image(&self) -> Arc<Image> {
+            self.plane.image()
+        }
+
+        fn subscribe(&self) -> watch::Receiver<Arc<Image>> {
+            self.plane.subscribe()
+        }
+
+        fn propose(&self, command: Command) -> Proposal<'_> {
+            let answer = self.plane.propose(command);
+            let left = self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            if left.is_err() { answer } else { Box::pin(std::future::ready(Err(ProposeError::TimedOut))) }
+        }
+
+        fn leader(&self) -> Option<NodeId> {
+            self.plane.leader()
+        }
+    }
+
+    /// A topic on nodes 0 and 1, of which 1 is not in sync.
+    fn without_follower() -> (Node, Led) {
+        let here = Node::stepped();
+        here.command(Command::RegisterNode { node: node(1), acked_may_be_lost: false });
+        let id = TopicId::from_bytes([9; 16]).expect("not zero");
+        let topic = NewTopic { name: "t".to_owned(), id, assignment: vec![vec![NODE, FOLLOWER]], configs: vec![] };
+        here.command(Command::CreateTopic(topic));
+        let epoch = here.plane.image().node(FOLLOWER).expect("registered").epoch;
+        here.command(Command::FenceNode { node: FOLLOWER, epoch });
+        here.command(Command::RegisterNode { node: node(1), acked_may_be_lost: false });
+        let led = here.partitions.led_for(FOLLOWER)[0];
+        (here, led)
+    }
+
+    fn isr(plane: &dyn MetadataPlane, led: Led) -> Vec<i32> {
+        let image = plane.image();
+        image.partition(&led.partition).expect("it was created").isr.iter().map(|node| node.get()).collect()
+    }
+
+    /// Applies images as they come.
+    async fn follow(partitions: Arc<Partitions>, mut images: watch::Receiver<Arc<Image>>) {
+        while images.changed().await.is_ok() {
+            let image = images.borrow_and_update().clone();
+            partitions.apply(&image).expect("the simulated disk has not failed");
+        }
+    }
+
+    async fn until(plane: &dyn MetadataPlane, done: impl Fn() -> bool) {
+        let mut images = plane.subscribe();
+        while !done() {
+            images.changed().await.expect("the plane is there");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_has_caught_up_joins_though_answers_are_lost() {
+        for lost in [0, 1, 2] {
+            let (here, led) = without_follower();
+            let plane = Arc::new(Forgetful { plane: here.plane.clone(), lost: AtomicUsize::new(lost) });
+            assert_eq!(isr(&*plane, led), [0]);
+            let clock = Arc::new(SystemClock::start());
+            let keeper = keep_isrs(here.partitions.clone(), plane.clone(), clock, FOR_EVER);
+            let joined = async {
+                let epoch = plane.image().node(FOLLOWER).expect("registered").epoch;
+                here.partitions.acked(led, FOLLOWER, epoch, crate::ids::Offset::FIRST);
+                until(&*plane, || isr(&*plane, led) == [0, 1]).await;
+            };
+            tokio::select! {
+                () = keeper => unreachable!("it goes on"),
+                () = follow(here.partitions.clone(), plane.subscribe()) => unreachable!("so does the plane"),
+                () = joined => {}
+            }
+        }
+    }
+}

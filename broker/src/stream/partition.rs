@@ -89,6 +89,10 @@ struct Progress {
     partition_epoch: PartitionEpoch,
     /// The leader that this replica follows.
     following: Option<Following>,
+    /// Whether anybody leads, so that there is more to come.
+    is_led: bool,
+    /// Whether the tails see the appends of this leadership: somebody follows.
+    replicated: bool,
     min_insync: usize,
     flushed_end: Offset,
     high_watermark: Offset,
@@ -138,6 +142,8 @@ impl Partition {
                 membership: Membership::new(node, &[]),
                 partition_epoch: PartitionEpoch::FIRST,
                 following: None,
+                is_led: false,
+                replicated: false,
                 min_insync: 1,
                 flushed_end: offsets.flushed_end,
                 high_watermark: offsets.high_watermark,
@@ -372,7 +378,7 @@ impl Partition {
     pub fn when_readable(&self, seen: Offset, committed: bool, waiter: Weak<dyn DataWaiter>) {
         {
             let mut progress = self.progress.lock();
-            if progress.epoch.is_some() || progress.following.is_some() {
+            if progress.is_led {
                 let bound = if committed { self.log.offsets().last_stable } else { progress.high_watermark };
                 if bound <= seen {
                     progress.readers.push(seen, committed, waiter);
@@ -430,7 +436,11 @@ impl Partition {
                 progress.isr.commit(&registration.replicas, &registration.isr);
                 progress.membership.commit(&registration.replicas);
                 self.tails.keep(&registration.replicas);
+                if !progress.replicated {
+                    self.begin_tails(&mut progress, registration);
+                }
             }
+            progress.is_led = leads || registration.leader.is_some_and(|leader| leader != self.node);
             progress.partition_epoch = registration.partition_epoch;
             leadership.epoch = Some(epoch);
             leadership.leading = leads;
@@ -445,18 +455,26 @@ impl Partition {
     }
 
     fn begin_leadership(&self, progress: &mut Progress, registration: &PartitionRegistration) {
-        let epoch = registration.leader_epoch;
-        let replicated = registration.replicas.len() > 1;
-        self.log.observe(replicated.then(|| Arc::clone(&self.tails) as _));
         let offsets = self.log.offsets();
-        progress.epoch = Some(epoch);
+        progress.epoch = Some(registration.leader_epoch);
         progress.epoch_start = offsets.log_end;
         progress.isr = Isr::new(&registration.replicas, &registration.isr, progress.min_insync);
         progress.membership = Membership::new(self.node, &registration.replicas);
         progress.flushed_end = offsets.flushed_end;
         progress.high_watermark = offsets.high_watermark;
         progress.isr.flushed(self.node, offsets.flushed_end);
-        self.tails.begin(Led { partition: self.id, epoch }, offsets.flushed_end, offsets.log_end);
+        self.begin_tails(progress, registration);
+    }
+
+    /// Lets the tails see what is appended from now on, if anybody follows. Nobody appends meanwhile.
+    fn begin_tails(&self, progress: &mut Progress, registration: &PartitionRegistration) {
+        if registration.replicas.len() > 1 {
+            let led = Led { partition: self.id, epoch: registration.leader_epoch };
+            let offsets = self.log.offsets();
+            self.tails.begin(led, offsets.flushed_end, offsets.log_end);
+            self.log.observe(Some(Arc::clone(&self.tails) as _));
+            progress.replicated = true;
+        }
     }
 
     /// Ends this node's leadership for good: the replica goes away, or the process stops.
@@ -470,6 +488,7 @@ impl Partition {
         {
             let mut progress = self.progress.lock();
             progress.following = None;
+            progress.is_led = false;
             self.end_leadership(&mut progress, &mut due);
         }
         drop(leadership);
@@ -480,8 +499,10 @@ impl Partition {
     /// Ends the epoch of the waiters: offsets that the next leader fills again must not satisfy them.
     fn end_leadership(&self, progress: &mut Progress, due: &mut Due) {
         progress.epoch = None;
-        self.log.observe(None);
-        self.tails.end();
+        if std::mem::take(&mut progress.replicated) {
+            self.log.observe(None);
+            self.tails.end();
+        }
         progress.waiting_for_flush.take_all(&mut due.deposed);
         progress.waiting_for_commit.take_all(&mut due.deposed);
         progress.readers.take_all(&mut due.readers);

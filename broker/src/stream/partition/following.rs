@@ -168,6 +168,7 @@ fn rejection(error: CutError) -> Reject {
         CutError::Append(AppendError::DiskFull) => Reject::DiskFull,
         CutError::Append(AppendError::Closed) => Reject::UnknownPartition,
         CutError::Append(error) => Reject::Corrupt(error.to_string()),
+        CutError::Log(error) if error.is_full() => Reject::DiskFull,
         CutError::Log(error) => {
             tracing::error!(%error, "a follower's log could not be cut");
             Reject::Storage(error.to_string())

@@ -104,7 +104,7 @@ impl Partition {
 
     /// Tells the tails how far the log is committed, and where it begins.
     pub(super) fn tell_marks(&self, progress: &Progress) {
-        if progress.isr.replicas().nth(1).is_some() {
+        if progress.replicated {
             self.tails.moved(self.marks_of(progress));
         }
     }
@@ -167,7 +167,7 @@ impl Partition {
     /// Looks at the clock: who lags. Tells the tails the marks, of which retention moves the log start by itself.
     pub(in crate::stream) fn tick(&self, now: Duration, lag_max: Duration) {
         let mut progress = self.progress.lock();
-        if progress.epoch.is_none() || progress.isr.replicas().nth(1).is_none() {
+        if !progress.replicated {
             return;
         }
         let Progress { isr, membership, high_watermark, epoch_start, .. } = &mut *progress;

@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression};
 use crate::metadata::Command;
-use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, lead, registration};
+use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, follow, lead, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
     partition.append(batch(records), acks, Origin::Client, Admission::unbounded())
@@ -179,6 +179,37 @@ fn readers_are_called_once_when_more_is_committed() {
     assert_eq!(told.changed(), 1);
     partition.when_readable(Offset::FIRST, false, Arc::downgrade(&waiter));
     assert_eq!(told.changed(), 2, "there is more than it has seen");
+}
+
+#[test]
+fn a_replica_that_is_added_to_a_leadership_is_sent_what_comes() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let follower = NodeId::new(1);
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    let mut grown = registration(0, &[0, 1], &[0]);
+    grown.leader_broker_epoch = Some(broker_epoch(&node.plane));
+    assert_eq!(partition.led_for(follower), None);
+    lead(&partition, &grown);
+    assert_eq!(partition.led_for(follower), None, "what there is already is not flushed yet");
+    node.flush();
+    assert!(partition.led_for(follower).is_some());
+}
+
+#[test]
+fn readers_of_a_follower_wait_for_its_leader() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let led_by_1 = PartitionRegistration { leader: Some(NodeId::new(1)), ..registration(1, &[0, 1], &[0, 1]) };
+    follow(&partition, &led_by_1);
+    let told = Arc::new(Told::default());
+    let waiter: Arc<dyn DataWaiter> = Arc::clone(&told) as _;
+    partition.when_readable(Offset::FIRST, false, Arc::downgrade(&waiter));
+    assert_eq!(told.changed(), 0);
+    follow(&partition, &PartitionRegistration { leader: None, ..registration(2, &[0, 1], &[0, 1]) });
+    assert_eq!(told.changed(), 1);
+    partition.when_readable(Offset::FIRST, false, Arc::downgrade(&waiter));
+    assert_eq!(told.changed(), 2, "nobody leads: it is told at once");
 }
 
 #[test]

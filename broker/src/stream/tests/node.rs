@@ -45,6 +45,7 @@ impl Member {
 
     pub(super) fn restart(&mut self, epoch: BrokerEpoch) {
         self.epoch = epoch;
+        self.set_full(false);
         let options = WalOptions {
             journal_file_bytes: 1 << 16,
             journal_files: 3,
