@@ -64,13 +64,15 @@ async fn see_through(
 ) {
     while partition.is_open(&proposal) {
         match plane.propose(Command::AlterPartition(proposal.clone())).await {
-            Ok(outcome) => {
+            Ok(Outcome::Refused { why, index }) => {
+                partitions.applied(index).await;
+                tracing::info!(topic = %partition.topic(), partition = %partition.index(), %why, "an ISR is not changed");
+                partition.withdraw(&proposal);
+                return;
+            }
+            Ok(_) => {
                 // It was applied on this node's plane: its replicas follow.
                 partitions.applied(plane.image().index()).await;
-                if let Outcome::Refused(why) = outcome {
-                    tracing::info!(topic = %partition.topic(), partition = %partition.index(), %why, "an ISR is not changed");
-                    partition.withdraw(&proposal);
-                }
                 return;
             }
             Err(ProposeError::Stopping) => return,

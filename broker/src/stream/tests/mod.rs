@@ -237,8 +237,8 @@ impl Cluster {
         }
         let at = which % self.proposals.len();
         let outcome = self.command(Command::AlterPartition(self.proposals[at].change.clone()));
-        if let (Outcome::Refused(_), false) = (outcome, answer_lost) {
-            self.proposals[at].refused_at = Some(self.state.index());
+        if let (Outcome::Refused { index, .. }, false) = (outcome, answer_lost) {
+            self.proposals[at].refused_at = Some(index);
         }
         self.settle_proposals();
     }
