@@ -477,6 +477,9 @@ async fn over_the_network() {
     assert_eq!(held, [Replica { topic: "t".to_owned(), partition: 0, bytes: 10 }]);
     server.abort();
     assert!(server.await.expect_err("stopped").is_cancelled());
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = nobody.local_addr().expect("bound").to_string();
+    drop(nobody);
     let gone =
         tokio::time::timeout(Duration::from_secs(20), nodes.raft(&address)).await.expect("no waiting for the dead");
     assert_eq!(gone.err().map(|status| status.code()), Some(Code::Unavailable));
