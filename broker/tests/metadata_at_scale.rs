@@ -8,13 +8,18 @@ use std::time::{Duration, Instant};
 use chronik_broker::ids::{BrokerEpoch, NodeId, TopicId};
 use chronik_broker::io::clock::SystemClock;
 use chronik_broker::io::disk::real::RealDisk;
+use chronik_broker::io::grpc;
+use chronik_broker::io::net::Network as _;
 use chronik_broker::io::net::real::RealNetwork;
 use chronik_broker::io::rng::Rng;
 use chronik_broker::metadata::controller::moves::next_moves;
 use chronik_broker::metadata::{
-    ClusterVersion, Command, Image, MetadataPlane, NewTopic, Node, Outcome, State, is_safe_to_stop, snapshot,
+    ClusterVersion, Command, Image, Membership as _, MetadataPlane, NewTopic, Node, Outcome, State, is_safe_to_stop,
+    snapshot,
 };
-use chronik_broker::raft::{Drive, Me, RaftNode, RaftOptions};
+use chronik_broker::raft::{Beginning, Cluster, Drive, Me, PeersService, RaftNode, RaftOptions, Serving, bootstrap};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 fn node(id: i32) -> Node {
     Node {
@@ -59,6 +64,7 @@ fn assert_below(what: &str, took: Duration, limit: Duration) {
 fn the_metadata_plane_at_scale() {
     a_state_of_100_000_partitions();
     a_thousand_topics_are_created();
+    three_nodes_commit();
 }
 
 fn a_state_of_100_000_partitions() {
@@ -152,21 +158,94 @@ fn a_thousand_topics_are_created() {
 }
 
 fn start(folder: &Path) -> Arc<RaftNode> {
-    let options = RaftOptions {
-        me: Me {
-            cluster_id: "cluster".to_owned(),
-            node: NodeId::new(0),
-            directory: uuid::Uuid::from_u128(1),
-            address: String::new(),
-        },
+    let me = Me {
+        cluster_id: "cluster".to_owned(),
+        node: NodeId::new(0),
+        directory: uuid::Uuid::from_u128(1),
+        address: String::new(),
+    };
+    let options = options(me, folder);
+    RaftNode::form(&options).expect("a new folder");
+    RaftNode::start(options).expect("formed")
+}
+
+fn options(me: Me, folder: &Path) -> RaftOptions {
+    RaftOptions {
+        rng: Rng::seeded(me.directory.as_u128() as u64),
+        me,
         dir: folder.join("__meta"),
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock::start()),
-        rng: Rng::seeded(1),
         network: Arc::new(RealNetwork),
         drive: Drive::Thread,
         fatal: Arc::new(|error| panic!("{error}")),
-    };
-    RaftNode::form(&options).expect("a new folder");
-    RaftNode::start(options).expect("formed")
+    }
+}
+
+/// Three nodes on loopback, each with its own folder and fsyncs.
+fn three_nodes_commit() {
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary folder")).collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let mut initial_voters = Vec::new();
+        for id in 0..3 {
+            let listener = RealNetwork.listen("127.0.0.1:0").await.expect("a free port");
+            initial_voters.push((NodeId::new(id), listener.local_addr().to_string()));
+        }
+        let cluster = Cluster { initial_voters, seeds: Vec::new() };
+        let starting = folders.iter().enumerate().map(|(at, folder)| start_voter(&cluster, at, folder.path()));
+        let planes: Vec<Arc<RaftNode>> = futures::future::join_all(starting).await;
+        for plane in &planes {
+            let mut images = plane.subscribe();
+            images.wait_for(|image| image.members().voters.len() == 3).await.expect("the node runs");
+        }
+        let follower = planes.iter().find(|plane| plane.leadership().borrow().is_none()).expect("two follow").clone();
+        let register = Command::RegisterNode { node: node(0), acked_may_be_lost: false };
+        assert!(matches!(follower.propose(register).await, Ok(Outcome::Registered(_))));
+
+        let mut latencies = Vec::new();
+        for number in 0..200 {
+            let start = Instant::now();
+            assert_eq!(follower.propose(topic(number, vec![vec![NodeId::new(0)]])).await, Ok(Outcome::Done));
+            latencies.push(start.elapsed());
+        }
+        latencies.sort();
+        println!("a commit by a follower of three: median {:?}", latencies[100]);
+        assert_below("the 99th of 100", latencies[198], Duration::from_millis(500));
+
+        let start = Instant::now();
+        let mut creations = tokio::task::JoinSet::new();
+        for number in 1_000..4_000 {
+            let plane = planes[number % 3].clone();
+            creations.spawn(async move { plane.propose(topic(number, vec![vec![NodeId::new(0)]])).await });
+        }
+        while let Some(created) = creations.join_next().await {
+            assert_eq!(created.expect("no panic"), Ok(Outcome::Done));
+        }
+        assert_below("3,000 commands at once on all three", start.elapsed(), Duration::from_secs(30));
+        for plane in &planes {
+            plane.barrier().await.expect("a leader answers");
+            assert_eq!(plane.image().topic_count(), 3_200);
+        }
+        tokio::task::spawn_blocking(move || planes.iter().for_each(|plane| plane.shutdown())).await.expect("no panic");
+    });
+}
+
+async fn start_voter(cluster: &Cluster, at: usize, folder: &Path) -> Arc<RaftNode> {
+    let (id, address) = cluster.initial_voters[at].clone();
+    let me =
+        Me { cluster_id: "cluster".to_owned(), node: id, directory: uuid::Uuid::from_u128(at as u128 + 1), address };
+    let options = options(me.clone(), folder);
+    let (network, rng) = (options.network.clone(), options.rng.clone());
+    let serving = Serving::new(me.clone(), true, CancellationToken::new());
+    let listener = network.listen(&me.address).await.expect("a free port");
+    let routes = Routes::new(PeersService::server(serving.clone()));
+    tokio::spawn(grpc::serve(listener, routes, CancellationToken::new()));
+    match bootstrap::begin(&me, cluster, &network, &rng).await.expect("it becomes part of the cluster") {
+        Beginning::Form => RaftNode::form(&options).expect("a new folder"),
+        Beginning::Join(roster) => RaftNode::join(&options, roster).expect("a new folder"),
+    }
+    let plane = RaftNode::start(options).expect("formed or joined");
+    serving.set_node(plane.clone());
+    plane
 }

@@ -249,13 +249,14 @@ impl<W> RaftCore<W> {
         self.raw.report_snapshot(RaftId::of(node).0, status);
     }
 
-    /// Handles all that is ready. After an error the process must end: what is durable is unknown.
-    pub fn process(&mut self, now: Duration) -> Result<Effects<W>, RaftError> {
+    /// Handles all that is ready, and sends messages to peers as early as may be. After an error the process must end:
+    /// what is durable is unknown.
+    pub fn process(&mut self, now: Duration, send: &mut dyn FnMut(Message)) -> Result<Effects<W>, RaftError> {
         let mut effects = Effects::default();
         let before = self.state.index();
         loop {
             while self.raw.has_ready() {
-                self.round(now, &mut effects)?;
+                self.round(now, send, &mut effects)?;
             }
             if !self.seat_next() {
                 break;
@@ -272,21 +273,26 @@ impl<W> RaftCore<W> {
         Ok(effects)
     }
 
-    fn round(&mut self, now: Duration, effects: &mut Effects<W>) -> Result<(), RaftError> {
+    fn round(
+        &mut self,
+        now: Duration,
+        send: &mut dyn FnMut(Message),
+        effects: &mut Effects<W>,
+    ) -> Result<(), RaftError> {
         let mut ready = self.raw.ready();
-        // A leader's appends may travel while it writes its own; what depends on the write is sent after it.
-        effects.messages.append(&mut ready.take_messages());
+        // A leader's appends travel while it writes its own; what depends on the write is sent after it.
+        ready.take_messages().into_iter().for_each(&mut *send);
         self.take_reads(ready.take_read_states());
         let snapshot = ready.snapshot().clone();
         let entries = ready.take_entries();
         self.persist(ready.hs(), &snapshot, entries, ready.must_sync(), effects)?;
-        effects.messages.append(&mut ready.take_persisted_messages());
+        ready.take_persisted_messages().into_iter().for_each(&mut *send);
         self.apply_all(ready.take_committed_entries(), now, effects)?;
         let mut light = self.raw.advance_append(ready);
         if let Some(commit) = light.commit_index() {
             self.raw.mut_store().set_commit(commit);
         }
-        effects.messages.append(&mut light.take_messages());
+        light.take_messages().into_iter().for_each(&mut *send);
         self.apply_all(light.take_committed_entries(), now, effects)?;
         self.raw.advance_apply();
         Ok(())
@@ -319,10 +325,12 @@ impl<W> RaftCore<W> {
         }
         let Some(due) = candidacy.due() else { return };
         // An election under way is not disturbed.
-        if due && matches!(self.raw.raft.state, StateRole::Follower | StateRole::PreCandidate) {
-            if let Err(error) = self.raw.campaign() {
-                tracing::warn!(%error, "can't stand for election");
-            }
+        let may_campaign = matches!(self.raw.raft.state, StateRole::Follower | StateRole::PreCandidate);
+        if due
+            && may_campaign
+            && let Err(error) = self.raw.campaign()
+        {
+            tracing::warn!(%error, "can't stand for election");
         }
         candidacy.tick();
         self.candidacy = Some(candidacy);

@@ -40,7 +40,7 @@ fn single() -> (SimDisk, RaftCore<u64>) {
     let disk = SimDisk::new();
     form(&disk, &[0]);
     let mut core = open(&disk, 0, Limits::default()).expect("formed");
-    core.process(NOW).expect("no faults");
+    core.process(NOW, &mut drop).expect("no faults");
     (disk, core)
 }
 
@@ -66,7 +66,7 @@ fn proposals_of_a_round_are_committed_by_one_write_and_one_sync() {
     for who in 0..100 {
         core.propose(who, set(&who.to_string(), "x".to_owned()), who, NOW).expect("it leads");
     }
-    let effects = core.process(Duration::from_millis(3)).expect("no faults");
+    let effects = core.process(Duration::from_millis(3), &mut drop).expect("no faults");
     assert_eq!(disk.fault_points() - before, 4, "a write and a sync, each with a fault point before and after it");
     let answered: Vec<u64> = effects.answers.iter().map(|(who, _)| *who).collect();
     assert_eq!(answered, (0..100).collect::<Vec<_>>(), "answered in order");
@@ -80,10 +80,10 @@ fn an_answered_proposal_survives_a_power_loss() {
     let (mut disk, mut core) = single();
     for round in 0..20_u64 {
         core.propose(round, set("round", round.to_string()), round, NOW).expect("it leads");
-        assert_eq!(core.process(NOW).expect("no faults").answers.len(), 1);
+        assert_eq!(core.process(NOW, &mut drop).expect("no faults").answers.len(), 1);
         disk = disk.crash(round);
         core = open(&disk, 0, Limits::default()).expect("formed");
-        core.process(NOW).expect("no faults");
+        core.process(NOW, &mut drop).expect("no faults");
         assert_eq!(value(&core.image(), "round"), Some(round.to_string().as_str()));
     }
 }
@@ -93,14 +93,14 @@ fn a_failed_sync_ends_the_node_and_answers_nothing() {
     let (disk, mut core) = single();
     core.propose(1, set("a", "b".to_owned()), 1, NOW).expect("it leads");
     disk.fail(Operation::Sync, "__meta", 1, 5);
-    assert!(matches!(core.process(NOW), Err(RaftError::Io { action: "sync", .. })));
+    assert!(matches!(core.process(NOW, &mut drop), Err(RaftError::Io { action: "sync", .. })));
 }
 
 #[test]
 fn a_committed_command_of_a_newer_version_ends_the_node() {
     let (_, mut core) = single();
     core.propose(1, vec![0xc2, 0x3e, 0x00], 1, NOW).expect("raft-rs does not look into commands");
-    let error = core.process(NOW).err().expect("unknown kind");
+    let error = core.process(NOW, &mut drop).err().expect("unknown kind");
     assert!(error.to_string().contains("newer version"), "{error}");
 }
 
@@ -111,7 +111,7 @@ fn snapshots_bound_the_log_and_a_restart_starts_from_the_newest() {
     let mut core = open(&disk, 0, SMALL).expect("formed");
     for round in 0..100_u64 {
         core.propose(round, set(&format!("{}", round % 7), "x".repeat(200)), round, NOW).ok();
-        let effects = core.process(NOW).expect("no faults");
+        let effects = core.process(NOW, &mut drop).expect("no faults");
         if let Some(job) = effects.snapshot {
             core.snapshot_written(job.run().expect("no faults")).expect("no faults");
         }
@@ -120,7 +120,7 @@ fn snapshots_bound_the_log_and_a_restart_starts_from_the_newest() {
     assert!(disk.used() < 10_000, "{} bytes", disk.used());
     let image = core.image();
     let mut reopened = open(&disk.kill(), 0, SMALL).expect("formed");
-    reopened.process(NOW).expect("no faults");
+    reopened.process(NOW, &mut drop).expect("no faults");
     assert!(reopened.image().configs(&ConfigResource::BrokerDefault).eq(image.configs(&ConfigResource::BrokerDefault)));
 }
 
@@ -156,7 +156,8 @@ impl Group {
 
     /// Handles what is ready at a node. A crashed disk takes the node down: it starts anew from what survived.
     fn process(&mut self, at: usize, seed: u64) {
-        let done = self.cores[at].as_mut().expect("running").process(NOW);
+        let core = self.cores[at].as_mut().expect("running");
+        let done = core.process(NOW, &mut |message| self.network.push((at, message)));
         let carried_out = done.and_then(|effects| self.carry_out(at, effects));
         if let Err(error) = carried_out {
             assert!(self.disks[at].has_crashed(), "{error}");
@@ -167,7 +168,6 @@ impl Group {
     }
 
     fn carry_out(&mut self, at: usize, effects: Effects<u64>) -> Result<(), RaftError> {
-        self.network.extend(effects.messages.into_iter().map(|message| (at, message)));
         self.answers.extend(effects.answers);
         if let Some(job) = effects.snapshot {
             let written = job.run()?;
@@ -297,7 +297,7 @@ fn a_follower_that_was_away_too_long_gets_a_snapshot() {
     assert!(images[away].index() > behind + 90);
     let disk = group.disks[away].kill();
     let mut reopened = open(&disk, away as i32, SMALL).expect("the installed snapshot is whole");
-    reopened.process(NOW).expect("no faults");
+    reopened.process(NOW, &mut drop).expect("no faults");
     assert!(reopened.image().index() > behind, "it starts from the installed snapshot");
 }
 

@@ -153,7 +153,7 @@ impl Driver {
                 next_tick = now + TICK;
                 self.reads.retain(|_, waiting| !waiting.is_closed());
             }
-            let effects = self.core.process(self.clock.monotonic())?;
+            let effects = self.core.process(self.clock.monotonic(), &mut |message| self.transport.send(message))?;
             self.carry_out(effects, ticked)?;
         }
     }
@@ -193,9 +193,6 @@ impl Driver {
     }
 
     pub(super) fn carry_out(&mut self, effects: Effects<Waiting>, ticked: bool) -> Result<(), RaftError> {
-        for message in effects.messages {
-            self.transport.send(message);
-        }
         if let Some(image) = effects.image {
             self.published.images.send_replace(image);
         }

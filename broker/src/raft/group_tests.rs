@@ -92,11 +92,10 @@ impl Group {
 
     fn process(&mut self, node: i32) {
         let core = self.cores.get_mut(&node).expect("running");
-        let effects = core.process(NOW).expect("no faults");
+        let effects = core.process(NOW, &mut |message| self.network.push(message)).expect("no faults");
         if let Some(job) = effects.snapshot {
             core.snapshot_written(job.run().expect("no faults")).expect("no faults");
         }
-        self.network.extend(effects.messages);
         self.answers.extend(effects.answers);
         self.reads.extend(effects.reads.into_iter().map(|read| (node, read)));
     }
@@ -209,6 +208,16 @@ fn trap_learners_first_then_promotion_one_at_a_time() {
         before = before.max(image.index());
     }
     assert!(group.cores.values().all(|core| core.image().index() == before), "all have the same");
+}
+
+#[test]
+fn trap_a_learner_that_raft_only_probes_is_promoted_all_the_same() {
+    let mut group = Group::of_one();
+    group.join(1, true);
+    group.turn_until("it votes", |group| {
+        group.cores.get_mut(&0).expect("running").report_unreachable(NodeId::new(1));
+        group.voters().len() == 2
+    });
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl RaftNode {
             thread: Mutex::new(None),
         });
         transport.follow(&node.images.borrow());
-        let effects = core.process(options.clock.monotonic())?;
+        let effects = core.process(options.clock.monotonic(), &mut |message| transport.send(message))?;
         let mut driver = Driver {
             core,
             inputs,

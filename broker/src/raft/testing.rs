@@ -119,7 +119,7 @@ impl Site {
         let routes = Routes::new(PeersService::server(serving.clone()));
         let serve = grpc::serve(listener, routes, stop.clone());
         let server = tokio::spawn(async move { serve.await.expect("it serves until it is stopped") });
-        let _stopped_if_refused = stop.clone().drop_guard();
+        let stopped_if_refused = stop.clone().drop_guard();
         if !formed {
             match bootstrap::begin(&me, &self.cluster, &self.network, &rng).await? {
                 Beginning::Form => RaftNode::form(&options).expect("no faults"),
@@ -128,7 +128,7 @@ impl Site {
         }
         let node = RaftNode::start(options).expect("formed or joined");
         serving.set_node(node.clone());
-        _stopped_if_refused.disarm();
+        stopped_if_refused.disarm();
         Ok(Process { me, disk, node, stop, server })
     }
 }

@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use raft::eraftpb::Message;
-
 use super::super::snapshot_file::{self, SnapshotFile};
 use super::super::{ConfState, RaftError};
 use crate::io::disk::Disk;
@@ -12,8 +10,6 @@ use crate::metadata::{Image, Outcome, ProposeError, snapshot};
 
 /// What the driver has to do. `W` is who waits for a proposal.
 pub struct Effects<W> {
-    /// Messages to peers.
-    pub messages: Vec<Message>,
     /// The newest image, when it changed. To be published before the answers are given.
     pub image: Option<Arc<Image>>,
     /// Proposals that are decided.
@@ -26,7 +22,7 @@ pub struct Effects<W> {
 
 impl<W> Default for Effects<W> {
     fn default() -> Self {
-        Self { messages: Vec::new(), image: None, answers: Vec::new(), reads: Vec::new(), snapshot: None }
+        Self { image: None, answers: Vec::new(), reads: Vec::new(), snapshot: None }
     }
 }
 

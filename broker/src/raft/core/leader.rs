@@ -57,8 +57,9 @@ impl<W> RaftCore<W> {
             let node = RaftId(id).node()?;
             let contact = self.seen.get(&node).and_then(|seen| seen.contact);
             let active = node == self.node || contact.is_some_and(|tick| self.ticks - tick <= SILENT_TICKS);
-            let near = progress.matched + PROMOTION_LAG >= committed;
-            let caught_up = near && progress.state == ProgressState::Replicate;
+            let near = progress.matched > 0 && progress.matched + PROMOTION_LAG >= committed;
+            // Not "replicating": after a lost message raft-rs probes, and goes on doing so while there is nothing to send.
+            let caught_up = near && progress.state != ProgressState::Snapshot;
             Some((node, Progress { active, caught_up, matched: progress.matched }))
         };
         self.raw.raft.prs().iter().filter_map(of).collect()

@@ -24,20 +24,29 @@ pub(in crate::raft) fn frames_of(
 }
 
 /// Puts the frames of one stream together again.
-#[derive(Debug, Default)]
-pub(in crate::raft) struct Assembler(BytesMut);
+#[derive(Debug)]
+pub(in crate::raft) struct Assembler {
+    parts: BytesMut,
+    limit: usize,
+}
+
+impl Default for Assembler {
+    fn default() -> Self {
+        Self { parts: BytesMut::new(), limit: MESSAGE_BYTES }
+    }
+}
 
 impl Assembler {
     /// Takes the next frame; the message, if it ends with it, and its size.
     pub(in crate::raft) fn take(&mut self, frame: RaftFrame) -> Result<Option<(Message, usize)>, Refusal> {
-        if self.0.len() + frame.part.len() > MESSAGE_BYTES {
+        if self.parts.len() + frame.part.len() > self.limit {
             return Err(Refusal::Malformed("a message is too large"));
         }
-        self.0.extend_from_slice(&frame.part);
+        self.parts.extend_from_slice(&frame.part);
         if !frame.last {
             return Ok(None);
         }
-        let bytes = self.0.split().freeze();
+        let bytes = self.parts.split().freeze();
         let message = Message::parse_from_bytes(&bytes).map_err(|_| Refusal::Malformed("no Raft message"))?;
         Ok(Some((message, bytes.len())))
     }
@@ -73,8 +82,8 @@ mod tests {
 
     #[test]
     fn a_message_that_never_ends_is_refused() {
-        let mut assembler = Assembler::default();
-        let part = Bytes::from(vec![0; MESSAGE_BYTES]);
+        let mut assembler = Assembler { limit: 100, ..Assembler::default() };
+        let part = Bytes::from(vec![0; 100]);
         let frame = |part| RaftFrame { envelope: None, part, last: false };
         assert_eq!(assembler.take(frame(part)), Ok(None));
         let more = assembler.take(frame(Bytes::from_static(b"x")));

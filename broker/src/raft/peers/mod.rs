@@ -142,29 +142,27 @@ mod tests {
         Me { node: NodeId::new(1), directory: Uuid::from_u128(11), ..me() }
     }
 
-    fn to_me() -> Option<Who> {
-        Some(Who { node: NodeId::new(0), directory: Uuid::from_u128(10) })
-    }
+    const THIS: Who = Who { node: NodeId::new(0), directory: Uuid::from_u128(10) };
 
     #[test]
     fn a_request_of_this_cluster_for_this_process_names_its_sender() {
         let from = Who { node: NodeId::new(1), directory: Uuid::from_u128(11) };
-        assert_eq!(me().sender(Some(&other().envelope(to_me())), None), Ok(from));
+        assert_eq!(me().sender(Some(&other().envelope(Some(THIS))), None), Ok(from));
         assert_eq!(me().sender(Some(&other().envelope(None)), None), Ok(from), "a probe does not know whom it asks");
         let proven = PeerIdentity { cluster: "c".to_owned(), node: Some(1) };
-        assert_eq!(me().sender(Some(&other().envelope(to_me())), Some(&proven)), Ok(from));
+        assert_eq!(me().sender(Some(&other().envelope(Some(THIS))), Some(&proven)), Ok(from));
     }
 
     #[test]
     fn another_cluster_process_or_certificate_is_refused() {
         let stranger = Me { cluster_id: "d".to_owned(), ..other() };
-        assert!(matches!(me().sender(Some(&stranger.envelope(to_me())), None), Err(Refusal::OtherCluster { .. })));
+        assert!(matches!(me().sender(Some(&stranger.envelope(Some(THIS))), None), Err(Refusal::OtherCluster { .. })));
         let wiped = Some(Who { node: NodeId::new(0), directory: Uuid::from_u128(99) });
         let refused = me().sender(Some(&other().envelope(wiped)), None);
         assert_eq!(refused, Err(Refusal::NotForThisNode(NodeId::new(0))));
         for (cluster, node) in [("d", Some(1)), ("c", Some(2)), ("c", None)] {
             let proven = PeerIdentity { cluster: cluster.to_owned(), node };
-            let refused = me().sender(Some(&other().envelope(to_me())), Some(&proven));
+            let refused = me().sender(Some(&other().envelope(Some(THIS))), Some(&proven));
             assert_eq!(refused, Err(Refusal::Certificate(NodeId::new(1))), "{proven:?}");
         }
         for malformed in [None, Some(Envelope { cluster_id: "c".to_owned(), from: None, to: None })] {

@@ -13,6 +13,7 @@ use super::{
     NodeIdInUse, NotLeader, ProbeRequest, ProbeResponse, ProposeRequest, ProposeResponse, RaftClosed, RaftFrame,
     Refusal, Roster, Who, check_member, identity_of, join_response, peer_of, propose_response,
 };
+use crate::ids::NodeId;
 use crate::io::grpc::Link;
 use crate::io::net::PeerIdentity;
 use crate::metadata::{MetadataPlane as _, codec};
@@ -136,7 +137,7 @@ impl Peers for PeersService {
         let taken = node.take_forwarded(term, id, command.into()).await;
         let result = match taken.map_err(|why| Status::unavailable(why.to_string()))? {
             Some(index) => propose_response::Result::Accepted(Accepted { index }),
-            None => propose_response::Result::NotLeader(NotLeader { leader: node.leader().map(|leader| leader.get()) }),
+            None => propose_response::Result::NotLeader(NotLeader { leader: node.leader().map(NodeId::get) }),
         };
         Ok(Response::new(ProposeResponse { result: Some(result) }))
     }
