@@ -13,6 +13,8 @@ settings! {
             "The address that clients are told (`advertised_addr`).";
         auto_create_topics_enable: bool = Boolean "auto.create.topics.enable", Some("true"), Any, ReadOnly,
             "A Metadata request may create a topic that it names and that does not exist.";
+        auto_leader_rebalance_enable: bool = Boolean "auto.leader.rebalance.enable", Some("true"), Any, ReadOnly,
+            "Whether leadership is given back to preferred replicas.";
         broker_id: i32 = Int "broker.id", Some("-1"), Any, ReadOnly,
             "The same as `node.id`.";
         broker_rack: Option<String> = String "broker.rack", None, Any, ReadOnly,
@@ -41,6 +43,8 @@ settings! {
             "Shortest session timeout that a group member may ask for, ms.";
         listeners: Vec<String> = List "listeners", Some("PLAINTEXT://:9092"), Any, ReadOnly,
             "Where Kafka clients are served (`kafka_addr`).";
+        leader_imbalance_check_interval_seconds: i64 = Long "leader.imbalance.check.interval.seconds", Some("300"), AtLeast(1), ReadOnly,
+            "How often it is looked for leaders that are not the preferred ones, seconds.";
         log_cleaner_backoff_ms: i64 = Long "log.cleaner.backoff.ms", Some("15000"), AtLeast(0), ClusterWide,
             "Pause of the compactor when nothing was to do, ms.";
         log_cleaner_dedupe_buffer_size: i64 = Long "log.cleaner.dedupe.buffer.size", Some("134217728"), Any, ClusterWide,

@@ -12,7 +12,6 @@ pub(super) const INERT: &[Definition] = &[
     inert("alter.log.dirs.replication.quota.window.num", Int, Some("11"), AtLeast(1), ReadOnly),
     inert("alter.log.dirs.replication.quota.window.size.seconds", Int, Some("1"), AtLeast(1), ReadOnly),
     inert("authorizer.class.name", String, Some(""), Any, ReadOnly),
-    inert("auto.leader.rebalance.enable", Boolean, Some("true"), Any, ReadOnly),
     inert("background.threads", Int, Some("10"), AtLeast(1), ClusterWide),
     inert("broker.heartbeat.interval.ms", Int, Some("2000"), Any, ReadOnly),
     inert("broker.session.timeout.ms", Int, Some("9000"), Any, ReadOnly),
@@ -119,7 +118,6 @@ pub(super) const INERT: &[Definition] = &[
     inert("inter.broker.listener.name", String, None, Any, ReadOnly),
     inert("kafka.metrics.polling.interval.secs", Int, Some("10"), AtLeast(1), ReadOnly),
     inert("kafka.metrics.reporters", List, Some(""), Any, ReadOnly),
-    inert("leader.imbalance.check.interval.seconds", Long, Some("300"), AtLeast(1), ReadOnly),
     inert(
         "listener.security.protocol.map",
         String,

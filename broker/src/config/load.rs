@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::cluster::{self, ClusterConfig, Identity, Links};
 use super::given::{Given, Origin, canonical, read_environment, read_yaml, suggest};
 use super::node::listener;
 use super::{Config, HostPort, Layers, NODE_SETTINGS, broker_definition};
@@ -131,11 +132,36 @@ fn assemble(given: Vec<Given>) -> Result<Config, ConfigError> {
         data_dir: node_setting(&chosen, "data_dir", data_dir)?,
         node_id: node_setting(&chosen, "node_id", node_id)?,
         cluster_id: optional_setting(&chosen, "cluster_id", cluster_id)?,
+        cluster: cluster_settings(&chosen)?,
         durability: node_setting(&chosen, "chronik.durability", durability)?,
         broker: broker_settings(&chosen)?,
     };
     check_together(&config)?;
+    let identity = Identity { node: chosen.contains_key("node_id"), cluster: chosen.contains_key("cluster_id") };
+    config.cluster.check(config.node_id, identity).map_err(ConfigError::Contradiction)?;
     Ok(config)
+}
+
+fn cluster_settings(chosen: &BTreeMap<&'static str, Given>) -> Result<ClusterConfig, ConfigError> {
+    let tls_dir = optional_setting(chosen, "tls_dir", cluster::folder)?;
+    let links = Links::of(tls_dir, node_setting(chosen, "insecure_links", cluster::flag)?);
+    let links = links.map_err(ConfigError::Contradiction)?;
+    let listen_at = |name| {
+        let given = optional_setting(chosen, name, str::parse)?;
+        let default = default_of(name).parse().expect("the table's defaults are valid because a test loads them");
+        links.listen_at(name, given, default).map_err(ConfigError::Contradiction)
+    };
+    Ok(ClusterConfig {
+        grpc_addr: listen_at("grpc_addr")?,
+        grpc_advertised_addr: optional_setting(chosen, "grpc_advertised_addr", cluster::reachable)?,
+        wal_receiver_addr: listen_at("wal_receiver_addr")?,
+        wal_receiver_advertised_addr: optional_setting(chosen, "wal_receiver_advertised_addr", cluster::reachable)?,
+        initial_voters: optional_setting(chosen, "initial_voters", cluster::voters)?.unwrap_or_default(),
+        seeds: optional_setting(chosen, "seeds", cluster::addresses)?.unwrap_or_default(),
+        replication_followers: optional_setting(chosen, "replication_followers", cluster::addresses)?
+            .unwrap_or_default(),
+        links,
+    })
 }
 
 fn invalid(given: &Given, reason: String) -> ConfigError {
@@ -155,8 +181,11 @@ fn node_setting<T>(
     if let Some(value) = optional_setting(chosen, name, &read)? {
         return Ok(value);
     }
-    let default = NODE_SETTINGS.iter().find(|setting| setting.name == name).expect("it is in the table").default;
-    Ok(read(default).expect("the table's defaults are valid because a test loads them"))
+    Ok(read(default_of(name)).expect("the table's defaults are valid because a test loads them"))
+}
+
+fn default_of(name: &str) -> &'static str {
+    NODE_SETTINGS.iter().find(|setting| setting.name == name).expect("it is in the table").default
 }
 
 fn optional_setting<T>(

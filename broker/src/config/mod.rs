@@ -7,6 +7,7 @@
 mod broker;
 mod broker_inert;
 pub mod check;
+mod cluster;
 mod definition;
 pub mod describe;
 mod given;
@@ -21,6 +22,7 @@ mod topic;
 mod value;
 
 pub use broker::{BrokerSettings, ReplicaSelector, alternatives, broker_definition, broker_definitions};
+pub use cluster::{ClusterConfig, Links, Voter};
 pub use definition::{Definition, InvalidValue, Update, Valid};
 pub use group::{CLIENT_METRICS, GROUP, group_synonym};
 pub use layers::{Layers, Source, Synonym};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::cluster::ClusterConfig;
 use crate::ids::NodeId;
 use crate::wal::Durability;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub node_id: NodeId,
     /// The cluster's id; without it, one is drawn at the first start.
     pub cluster_id: Option<String>,
+    /// The links to the other nodes.
+    pub cluster: ClusterConfig,
     /// What an acknowledgement stands for.
     pub durability: Durability,
     /// Kafka's settings that were given, by name, valid.
@@ -118,13 +121,77 @@ pub const NODE_SETTINGS: &[NodeSetting] = &[
     NodeSetting {
         name: "node_id",
         default: "0",
-        documentation: "The node's id in its cluster.",
+        documentation: "The node's id in its cluster. With `initial_voters` or `seeds` it must be given.",
         synonyms: &["node.id", "broker.id"],
     },
     NodeSetting {
         name: "cluster_id",
         default: "",
-        documentation: "The cluster's id; by default one is drawn at the first start. It never changes afterwards.",
+        documentation: "The cluster's id; by default one is drawn at the first start. It never changes afterwards. With \
+                        `initial_voters` or `seeds` it must be given.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "initial_voters",
+        default: "",
+        documentation: "The nodes that a new cluster's metadata begins with, `ID@HOST:PORT,…` with the ports of \
+                        `grpc_addr`: 1, 3 or 5, the same on all of them. A node without this and without `seeds` is a \
+                        cluster of its own.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "seeds",
+        default: "",
+        documentation: "Where a node that comes later finds its cluster: `HOST:PORT,…` with the ports of `grpc_addr`; a \
+                        name may stand for many nodes.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "grpc_addr",
+        default: "0.0.0.0:9391",
+        documentation: "Where the other nodes' metadata and administrators are served: host:port. On 127.0.0.1 by \
+                        default where links are plaintext (see `tls_dir`).",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "grpc_advertised_addr",
+        default: "",
+        documentation: "The address of `grpc_addr` that other nodes are told; by default the node's own in \
+                        `initial_voters`, or else where it listens.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "wal_receiver_addr",
+        default: "0.0.0.0:9291",
+        documentation: "Where leaders stream records to: host:port. On 127.0.0.1 by default where links are plaintext.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "wal_receiver_advertised_addr",
+        default: "",
+        documentation: "The address of `wal_receiver_addr` that other nodes are told; by default where it listens, with \
+                        the host that they are told for `grpc_addr` in place of 0.0.0.0.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "replication_followers",
+        default: "",
+        documentation: "Where followers are reached, `HOST:PORT,…`, in place of what they tell the metadata; the \
+                        handshake tells who answers where.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "tls_dir",
+        default: "",
+        documentation: "The folder with `ca.crt`, `tls.crt` and `tls.key`, which protect the links between nodes \
+                        (`grpc_addr`, `wal_receiver_addr`); changed files are taken up. Without it links are plaintext \
+                        and stay on the machine.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "insecure_links",
+        default: "false",
+        documentation: "`true` lets links be plaintext beyond this machine.",
         synonyms: &[],
     },
     NodeSetting {
