@@ -15,6 +15,7 @@ pub mod io;
 pub mod kafka;
 pub mod log;
 pub mod metadata;
+pub mod node;
 pub mod raft;
 pub mod server;
 pub mod stream;

@@ -40,5 +40,5 @@ pub(super) fn run(args: &DumpArgs, shared: &Shared) -> Result<(), Failure> {
 }
 
 fn is_journal(path: &Path) -> bool {
-    path.parent().and_then(Path::file_name) == Some(OsStr::new(crate::server::JOURNAL_DIR))
+    path.parent().and_then(Path::file_name) == Some(OsStr::new(crate::node::JOURNAL_DIR))
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use super::Failure;
 use super::topic::parse_pair;
 use crate::config::{self, Config};
-use crate::server::{self, ServerError};
+use crate::node::NodeError;
+use crate::server;
 use crate::telemetry::{self, LogFormat};
 
 /// The stack of a runtime thread, bytes.
@@ -25,6 +26,12 @@ pub(super) struct StartArgs {
     /// The address that Kafka clients are told (default: where they are served)
     #[arg(long, value_name = "HOST:PORT")]
     advertised_addr: Option<String>,
+    /// Where other nodes' metadata and administrators are served (default: 0.0.0.0:9391; 127.0.0.1 where plaintext)
+    #[arg(long, value_name = "HOST:PORT")]
+    grpc_addr: Option<String>,
+    /// Where leaders stream records to (default: 0.0.0.0:9291; 127.0.0.1 where plaintext)
+    #[arg(long, value_name = "HOST:PORT")]
+    wal_receiver_addr: Option<String>,
     /// Where health and metrics are served (default: 0.0.0.0:9491)
     #[arg(long, value_name = "HOST:PORT")]
     http_addr: Option<String>,
@@ -51,6 +58,8 @@ impl StartArgs {
         let named = [
             ("kafka_addr", &self.kafka_addr),
             ("advertised_addr", &self.advertised_addr),
+            ("grpc_addr", &self.grpc_addr),
+            ("wal_receiver_addr", &self.wal_receiver_addr),
             ("http_addr", &self.http_addr),
             ("data_dir", &self.data_dir),
             ("node_id", &self.node_id),
@@ -74,8 +83,8 @@ pub(super) fn run(args: StartArgs) -> Result<(), Failure> {
     // What still blocks after an orderly stop has been waited for long enough.
     runtime.shutdown_background();
     outcome.map_err(|why| match why {
-        ServerError::Refused(why) => Failure::Usage(why),
-        ServerError::Failed(why) => Failure::Failed(why),
+        NodeError::Refused(why) => Failure::Usage(why),
+        NodeError::Failed(why) => Failure::Failed(why),
     })
 }
 

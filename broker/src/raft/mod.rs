@@ -6,13 +6,14 @@
 //! to), [`snapshot_file`], [`storage`] (raft-rs's view of the three), [`core`] (the ready loop, without a thread) with
 //! what it decides by ([`proposals`], [`seating`], `candidacy`, [`inbound`]), [`driver`] (the loop around it),
 //! [`peers`] (the service between nodes) and `transport` (the connections), [`node`] (what others hold: `members` and
-//! [`joining`] belong to it), [`bootstrap`] (how a node becomes part of a cluster).
+//! [`joining`] belong to it), [`bootstrap`] (how a node becomes part of a cluster), `alive` (whether another node is).
 
 use std::path::{Path, PathBuf};
 
 use crate::ids::NodeId;
 use crate::metadata::Seat;
 
+mod alive;
 pub mod bootstrap;
 mod candidacy;
 #[cfg(test)]
@@ -47,6 +48,7 @@ mod storage_tests;
 mod testing;
 mod transport;
 
+pub use alive::ProbeDialler;
 pub use bootstrap::{Beginning, BootstrapError, Cluster};
 pub use driver::Drive;
 pub use node::{FatalHandler, RaftNode, RaftOptions};

@@ -190,6 +190,11 @@ impl RaftNode {
         assert!(self.heartbeats.set(sink).is_ok(), "a process has one controller");
     }
 
+    /// Which node this is.
+    pub fn node(&self) -> NodeId {
+        self.me.node
+    }
+
     /// Counters for `/metrics`.
     pub fn stats(&self) -> &Arc<RaftStats> {
         &self.stats

@@ -5,32 +5,32 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, lookup_host};
 
-use super::{ServerError, refused};
 use crate::config::{Config, HostPort};
 use crate::kafka::listener::Listener;
+use crate::node::{NodeError, refused};
 
 /// How long the system may take to say whether the host's name is known.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Binds the address for Kafka clients.
-pub(super) async fn bind_kafka(config: &Config) -> Result<Listener, ServerError> {
+pub(super) async fn bind_kafka(config: &Config) -> Result<Listener, NodeError> {
     let address = resolve("kafka_addr", &config.kafka_addr).await?;
     Listener::bind(address).await.map_err(|why| not_bound("kafka_addr", &config.kafka_addr, &why))
 }
 
 /// Binds the address for health and metrics.
-pub(super) async fn bind_http(config: &Config) -> Result<TcpListener, ServerError> {
+pub(super) async fn bind_http(config: &Config) -> Result<TcpListener, NodeError> {
     let address = resolve("http_addr", &config.http_addr).await?;
     TcpListener::bind(address).await.map_err(|why| not_bound("http_addr", &config.http_addr, &why))
 }
 
-async fn resolve(setting: &str, address: &HostPort) -> Result<SocketAddr, ServerError> {
+async fn resolve(setting: &str, address: &HostPort) -> Result<SocketAddr, NodeError> {
     let unknown = |why: &dyn std::fmt::Display| refused(format!("{setting} {address} is no address here: {why}"));
     let mut found = lookup_host((address.host.as_str(), address.port)).await.map_err(|why| unknown(&why))?;
     found.next().ok_or_else(|| unknown(&"the name has no address"))
 }
 
-fn not_bound(setting: &str, address: &HostPort, why: &std::io::Error) -> ServerError {
+fn not_bound(setting: &str, address: &HostPort, why: &std::io::Error) -> NodeError {
     match why.kind() {
         std::io::ErrorKind::AddrInUse => refused(format!("{setting} {address} is in use by another process")),
         _ => refused(format!("can't listen on {setting} {address}: {why}")),

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use crate::coordinator::GroupCoordinator;
 use crate::kafka::Broker;
 use crate::kafka::metrics::Metrics;
-use crate::raft::RaftNode;
+use crate::node::Planes;
 
 /// All metrics of a running node.
 pub struct NodeMetrics {
@@ -26,15 +26,16 @@ pub struct NodeMetrics {
 
 impl NodeMetrics {
     /// Reads from these services whenever it is asked.
-    pub fn new(broker: &Arc<Broker>, raft: &Arc<RaftNode>, kafka: &Metrics) -> Self {
+    pub fn new(broker: &Arc<Broker>, planes: &Planes, kafka: &Metrics) -> Self {
         let gathered_groups = Arc::new(ArcSwap::default());
         let mut registry = Registry::default();
         kafka.register(registry.sub_registry_with_prefix("chronik"));
+        planes.link_metrics.register(registry.sub_registry_with_prefix("chronik"));
         registry.register_collector(Box::new(cluster::ClusterCollector::new(broker)));
         registry.register_collector(Box::new(groups::GroupsCollector::new(&gathered_groups)));
         registry.register_collector(Box::new(storage::LogsCollector::new(&broker.logs)));
         registry.register_collector(Box::new(storage::WalCollector::new(&broker.wal)));
-        registry.register_collector(Box::new(storage::RaftCollector::new(raft)));
+        registry.register_collector(Box::new(storage::RaftCollector::new(&planes.raft)));
         registry.register_collector(Box::new(process::ProcessCollector));
         Self { registry, groups: broker.groups.clone(), gathered_groups }
     }

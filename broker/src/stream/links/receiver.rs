@@ -1,7 +1,6 @@
 //! The WAL receiver: where leaders connect to push what this node's replicas are to have.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use super::metrics::LinkMetrics;
 use super::pipe::{FrameReader, FrameWriter, LinkError, pipe};
 use super::tasks::propagate_panic;
 use crate::ids::NodeId;
-use crate::io::net::{Connection, Listener, Network, PeerIdentity};
+use crate::io::net::{Connection, Listener, PeerIdentity};
 use crate::metadata::Image;
 use crate::stream::replication::Followers;
 
@@ -47,18 +46,16 @@ struct Context {
 }
 
 impl WalReceiver {
-    /// Binds; port 0 takes a free one. `images` knows who may connect.
-    pub async fn bind(
-        network: &dyn Network,
-        address: &str,
+    /// Takes leaders' connections from `listener`. `images` knows who may connect.
+    pub fn new(
+        listener: Box<dyn Listener>,
         myself: Myself,
         followers: Arc<dyn Followers>,
         images: watch::Receiver<Arc<Image>>,
         metrics: LinkMetrics,
-    ) -> io::Result<Self> {
-        let listener = network.listen(address).await?;
+    ) -> Self {
         let context = Context { myself, followers, images, metrics, current: Current::default() };
-        Ok(Self { listener, context: Arc::new(context) })
+        Self { listener, context: Arc::new(context) }
     }
 
     /// Where it listens.

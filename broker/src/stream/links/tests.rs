@@ -67,8 +67,8 @@ impl Cluster {
     async fn receiver_of(&mut self, id: i32, address: &str, followers: Arc<FakeFollowers>) -> Receiver {
         let (network, images) = (self.network.as_ref(), self.images.subscribe());
         let myself = self.myself(id);
-        let bound = WalReceiver::bind(network, address, myself, followers.clone(), images, LinkMetrics::default());
-        let receiver = bound.await.unwrap();
+        let listener = network.listen(address).await.unwrap();
+        let receiver = WalReceiver::new(listener, myself, followers.clone(), images, LinkMetrics::default());
         let stop = CancellationToken::new();
         let address = receiver.local_addr().to_string();
         self.tasks.spawn(receiver.serve(stop.clone()));

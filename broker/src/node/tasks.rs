@@ -4,18 +4,18 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// A set of named tasks and the token that ends them.
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     stop: CancellationToken,
     running: JoinSet<(&'static str, Result<(), String>)>,
 }
 
 impl Tasks {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { stop: CancellationToken::new(), running: JoinSet::new() }
     }
 
     /// Starts a task, which ends when its token says so.
-    pub(super) fn spawn<F>(&mut self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
+    pub(crate) fn spawn<F>(&mut self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
@@ -24,7 +24,7 @@ impl Tasks {
     }
 
     /// Waits until a task ends, and says which and why. Can be dropped without loss.
-    pub(super) async fn ended(&mut self) -> String {
+    pub(crate) async fn ended(&mut self) -> String {
         match self.running.join_next().await {
             Some(Ok((name, Ok(())))) => format!("{name}: ended by itself"),
             Some(Ok((name, Err(why)))) => format!("{name}: {why}"),
@@ -34,7 +34,7 @@ impl Tasks {
     }
 
     /// Ends the tasks and waits for them.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         while let Some(ended) = self.running.join_next().await {
             match ended {
