@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod completions;
 mod consume;
+mod dev;
 mod dump;
 mod exit;
 mod format;
@@ -44,6 +45,8 @@ struct Cli {
 enum Command {
     /// Start a broker node
     Start(start::StartArgs),
+    /// Run a cluster on this machine, to try things
+    Dev(dev::DevArgs),
     /// List, create, describe, change and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -134,6 +137,7 @@ fn command() -> clap::Command {
 fn dispatch(Cli { shared, command }: Cli) -> Result<(), Failure> {
     match command {
         Command::Start(args) => start::run(args),
+        Command::Dev(args) => block_on(dev::run(args)),
         Command::Topic(command) => block_on(topic::run(command, &shared)),
         Command::Produce(args) => block_on(produce::run(args, &shared)),
         Command::Consume(args) => block_on(consume::run(args, &shared)),
