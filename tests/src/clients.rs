@@ -9,14 +9,32 @@ use rdkafka::consumer::StreamConsumer;
 use rdkafka::message::Message;
 use rdkafka::producer::FutureProducer;
 
-use crate::Node;
+use crate::{Cluster, Node};
 
 /// What a test waits for at most.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-fn config(node: &Node) -> ClientConfig {
+/// What clients connect to.
+pub trait Servers {
+    /// Where: `HOST:PORT,…`.
+    fn addresses(&self) -> String;
+}
+
+impl Servers for Node {
+    fn addresses(&self) -> String {
+        self.bootstrap()
+    }
+}
+
+impl Servers for Cluster {
+    fn addresses(&self) -> String {
+        self.bootstrap()
+    }
+}
+
+fn config(servers: &impl Servers) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", node.bootstrap()).set("broker.address.family", "v4");
+    config.set("bootstrap.servers", servers.addresses()).set("broker.address.family", "v4");
     config
 }
 
@@ -24,8 +42,8 @@ fn config(node: &Node) -> ClientConfig {
 ///
 /// # Panics
 /// When a setting is wrong.
-pub fn producer(node: &Node, settings: &[(&str, &str)]) -> FutureProducer {
-    let mut config = config(node);
+pub fn producer(servers: &impl Servers, settings: &[(&str, &str)]) -> FutureProducer {
+    let mut config = config(servers);
     config.set("enable.idempotence", "true").set("message.timeout.ms", "0").set("reconnect.backoff.max.ms", "200");
     for (name, value) in settings {
         config.set(*name, *value);
@@ -37,8 +55,8 @@ pub fn producer(node: &Node, settings: &[(&str, &str)]) -> FutureProducer {
 ///
 /// # Panics
 /// When a setting is wrong.
-pub fn consumer(node: &Node, group: &str) -> StreamConsumer {
-    let mut config = config(node);
+pub fn consumer(servers: &impl Servers, group: &str) -> StreamConsumer {
+    let mut config = config(servers);
     config.set("group.id", group).set("auto.offset.reset", "earliest").set("session.timeout.ms", "6000");
     config.set("enable.auto.commit", "false");
     config.create().expect("the settings are right")
@@ -48,20 +66,34 @@ pub fn consumer(node: &Node, group: &str) -> StreamConsumer {
 ///
 /// # Panics
 /// When a setting is wrong.
-pub fn admin(node: &Node) -> AdminClient<DefaultClientContext> {
-    config(node).create().expect("the settings are right")
+pub fn admin(servers: &impl Servers) -> AdminClient<DefaultClientContext> {
+    config(servers).create().expect("the settings are right")
 }
 
 /// Creates a topic.
 ///
 /// # Panics
 /// When it is refused.
-pub async fn create_topic(node: &Node, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+pub async fn create_topic(servers: &impl Servers, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+    create_replicated(servers, name, partitions, 1, configs).await;
+}
+
+/// Creates a topic with so many replicas of each partition.
+///
+/// # Panics
+/// When it is refused.
+pub async fn create_replicated(
+    servers: &impl Servers,
+    name: &str,
+    partitions: i32,
+    replicas: i32,
+    configs: &[(&str, &str)],
+) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
     for (name, value) in configs {
         topic = topic.set(name, value);
     }
-    let created = admin(node).create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
+    let created = admin(servers).create_topics([&topic], &AdminOptions::new()).await.expect("an answer");
     for topic in created {
         topic.expect("the topic is created");
     }

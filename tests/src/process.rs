@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +12,18 @@ use tempfile::TempDir;
 
 /// How long a node may take to serve, or to stop: far more than it takes.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Flags that let a node take any free ports.
+pub const ANY_PORTS: [&str; 8] = [
+    "--kafka-addr",
+    "127.0.0.1:0",
+    "--wal-receiver-addr",
+    "127.0.0.1:0",
+    "--grpc-addr",
+    "127.0.0.1:0",
+    "--http-addr",
+    "127.0.0.1:0",
+];
 
 /// The program under test: built by `make test` before the tests, in the same profile.
 pub fn binary() -> PathBuf {
@@ -106,12 +118,49 @@ impl NodeBuilder {
     /// # Panics
     /// When it does not.
     pub fn start(self) -> Node {
-        let own = TempDir::new().expect("a temporary folder");
-        let data_dir = self.data_dir.clone().unwrap_or_else(|| own.path().join("data"));
-        let mut node = Node { builder: self, _own: own, data_dir, port: 0, http_port: 0, child: None };
+        let mut node = self.build();
         node.start();
         node
     }
+
+    /// A node that is not started yet.
+    ///
+    /// # Panics
+    /// When there is no room for its folder.
+    pub fn build(self) -> Node {
+        let own = TempDir::new().expect("a temporary folder");
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| own.path().join("data"));
+        Node { builder: self, _own: own, data_dir, ports: Ports::default(), child: None }
+    }
+}
+
+/// The ports that a node has taken; 0 before its first start, which takes any.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ports {
+    kafka: u16,
+    wal: u16,
+    grpc: u16,
+    http: u16,
+}
+
+impl Ports {
+    /// From the log line that says ready.
+    fn of(ready: &Value) -> Self {
+        let port = |field: &str| {
+            let address = ready[field].as_str().expect("an address");
+            address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port")
+        };
+        Self { kafka: port("kafka"), wal: port("wal"), grpc: port("grpc"), http: port("http") }
+    }
+}
+
+/// A node's process.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    /// Its log up to the line that says ready, until somebody has waited for that. Locked for the sake of threads that share
+    /// a node.
+    log: Option<Mutex<mpsc::Receiver<String>>>,
 }
 
 /// A node; killed when dropped.
@@ -120,9 +169,8 @@ pub struct Node {
     builder: NodeBuilder,
     _own: TempDir,
     data_dir: PathBuf,
-    port: u64,
-    http_port: u64,
-    child: Option<Child>,
+    ports: Ports,
+    child: Option<Process>,
 }
 
 impl Node {
@@ -131,32 +179,80 @@ impl Node {
         NodeBuilder::default().start()
     }
 
+    /// Starts it (again), on the ports that it had, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn start(&mut self) {
+        self.launch();
+        self.await_ready();
+    }
+
     /// Starts it (again), on the ports that it had.
     ///
     /// # Panics
-    /// When it does not serve.
-    pub fn start(&mut self) {
+    /// When it runs already.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
+        let Ports { kafka, wal, grpc, http } = self.ports;
         let mut command = Command::new(binary());
-        command.args(["start", "--log-format", "json", "--kafka-addr"]).arg(format!("127.0.0.1:{}", self.port));
-        command.arg("--http-addr").arg(format!("127.0.0.1:{}", self.http_port));
-        command.arg("--data-dir").arg(&self.data_dir);
+        command.args(["start", "--log-format", "json"]).arg("--data-dir").arg(&self.data_dir);
+        for (flag, port) in [("kafka", kafka), ("wal-receiver", wal), ("grpc", grpc), ("http", http)] {
+            command.arg(format!("--{flag}-addr")).arg(format!("127.0.0.1:{port}"));
+        }
         for (name, value) in &self.builder.settings {
             command.arg("--set").arg(format!("{name}={value}"));
         }
         let mut child = command.stderr(Stdio::piped()).spawn().expect("chronik starts");
-        let ready = wait_until_ready(&mut child);
-        self.child = Some(child);
-        let port = |field: &str| {
-            let address = ready[field].as_str().expect("an address");
-            address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port")
-        };
-        (self.port, self.http_port) = (port("kafka"), port("http"));
+        let log = Some(Mutex::new(read_log(&mut child)));
+        self.child = Some(Process { child, log });
+    }
+
+    /// Waits until a node that was launched serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn await_ready(&mut self) {
+        let process = self.child.as_mut().expect("it was launched");
+        let log = process.log.take().expect("nobody has waited for it yet");
+        let log = log.into_inner().expect("nobody panics with the lock");
+        self.ports = Ports::of(&ready_line(&log));
+    }
+
+    /// Gives it the port that its peers will know, before its first start.
+    pub(crate) fn set_grpc_port(&mut self, port: u16) {
+        self.ports.grpc = port;
+    }
+
+    /// A setting that it is given.
+    ///
+    /// # Panics
+    /// When it is not given.
+    pub fn setting(&self, name: &str) -> &str {
+        let given = self.builder.settings.iter().rfind(|(given, _)| given == name);
+        &given.expect("it is given").1
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").child.id()
+    }
+
+    /// Sends it a signal by name: `STOP` keeps it from running, `CONT` lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(status.expect("kill runs").success(), "{name} was sent");
     }
 
     /// Where it serves Kafka clients.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.kafka)
     }
 
     /// A figure of its memory, MiB: `VmRSS` (now) or `VmHWM` (the most so far).
@@ -174,8 +270,7 @@ impl Node {
     /// # Panics
     /// When it does not run.
     pub fn status(&self, field: &str) -> String {
-        let child = self.child.as_ref().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a process has a status");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
         let line = status.lines().find(|line| line.starts_with(field)).expect("Linux tells this figure");
         line.trim_end().to_owned()
     }
@@ -190,8 +285,7 @@ impl Node {
     /// # Panics
     /// When it does not run.
     pub fn peak_memory(&self) -> u64 {
-        let child = self.child.as_ref().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it is our child");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it is our child");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts it");
         let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kibibytes << 10
@@ -213,7 +307,7 @@ impl Node {
     /// # Panics
     /// When it does not run.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("it runs");
+        let mut child = self.child.take().expect("it runs").child;
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
     }
@@ -223,9 +317,8 @@ impl Node {
     /// # Panics
     /// When it does not run, or does not stop.
     pub fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it runs");
-        let status = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
-        assert!(status.success(), "SIGTERM was sent");
+        self.signal("TERM");
+        let mut child = self.child.take().expect("it runs").child;
         let (ended, end) = mpsc::channel();
         let waiter = std::thread::spawn(move || drop(ended.send(child.wait())));
         let status = end.recv_timeout(PATIENCE).expect("it stops in time").expect("it is our child");
@@ -238,7 +331,7 @@ impl Node {
     /// # Panics
     /// When it does not listen.
     pub fn connect_http(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.http_port as u16)).expect("it serves HTTP")
+        TcpStream::connect(("127.0.0.1", self.ports.http)).expect("it serves HTTP")
     }
 
     /// One HTTP request: the status and the body.
@@ -268,8 +361,8 @@ impl Drop for Node {
     }
 }
 
-/// Reads the log up to the line that says ready; the rest is passed on to the test's output.
-fn wait_until_ready(child: &mut Child) -> Value {
+/// The lines of a node's log, for whoever waits until it is ready; the rest is passed on to the test's output.
+fn read_log(child: &mut Child) -> mpsc::Receiver<String> {
     let stderr = child.stderr.take().expect("it was piped");
     let (lines, line) = mpsc::channel();
     std::thread::spawn(move || {
@@ -279,6 +372,11 @@ fn wait_until_ready(child: &mut Child) -> Value {
             }
         }
     });
+    line
+}
+
+/// The line that says ready.
+fn ready_line(line: &mpsc::Receiver<String>) -> Value {
     let mut log = String::new();
     loop {
         match line.recv_timeout(PATIENCE) {

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use chronik_tests::process::ANY_PORTS;
 use chronik_tests::{Node, chronik};
 
 const SEGMENT: &str = "00000000000000000000.log";
@@ -35,7 +36,7 @@ fn a_damaged_metadata_log_is_refused_and_costs_no_records() {
     fs::write(&log, [0xa5; 3000]).unwrap();
     let folder = node.data_dir().to_str().unwrap().to_owned();
     for _ in 0..2 {
-        let addresses = ["--kafka-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+        let addresses = ANY_PORTS;
         let refused = chronik(&[&["start", "--data-dir", &folder][..], &addresses].concat(), b"");
         assert_eq!(refused.code, 2, "{refused:?}");
         let told: Vec<&str> = refused.err.lines().filter(|line| line.starts_with("chronik: ")).collect();

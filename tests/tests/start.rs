@@ -4,12 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
+use chronik_tests::process::ANY_PORTS;
 use chronik_tests::wire::{Wire, blob, frame, string};
 use chronik_tests::{Finished, Node, NodeBuilder, chronik};
 
 fn start_in(data_dir: &Path, more: &[&str]) -> Finished {
     let data_dir = data_dir.to_str().unwrap();
-    let base = ["start", "--data-dir", data_dir, "--kafka-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    let base = [&["start", "--data-dir", data_dir], &ANY_PORTS[..]].concat();
     chronik(&[&base, more].concat(), b"")
 }
 

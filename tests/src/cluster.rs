@@ -1,0 +1,188 @@
+//! Clusters of real processes, and what they hold.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::ops::{Index, IndexMut};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::process::chronik;
+use crate::{Node, NodeBuilder};
+
+/// How long a cluster may take to become what a test waits for: far more than it takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Nodes with the ids 0, 1, …, which all vote.
+#[derive(Debug)]
+pub struct Cluster(Vec<Node>);
+
+impl Cluster {
+    /// So many nodes, with these settings beside those of a cluster; waits until all serve.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn start(nodes: usize, settings: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::build(nodes, settings);
+        for node in &mut cluster.0 {
+            node.launch();
+        }
+        for node in &mut cluster.0 {
+            node.await_ready();
+        }
+        cluster
+    }
+
+    /// The same, not started yet.
+    ///
+    /// # Panics
+    /// When there are no free ports.
+    pub fn build(nodes: usize, settings: &[(&str, &str)]) -> Self {
+        // All are taken before any is given back, so that they differ.
+        let taken: Vec<TcpListener> =
+            (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let ports: Vec<u16> = taken.iter().map(|port| port.local_addr().expect("it is bound").port()).collect();
+        drop(taken);
+        let voters: Vec<String> = ports.iter().enumerate().map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
+        let voters = voters.join(",");
+        let build = |(id, port): (usize, &u16)| {
+            let builder = NodeBuilder::default()
+                .set("node_id", &id.to_string())
+                .set("cluster_id", "test-cluster")
+                .set("initial_voters", &voters)
+                .set("group.initial.rebalance.delay.ms", "0");
+            let builder = settings.iter().fold(builder, |builder, (name, value)| builder.set(name, value));
+            let mut node = builder.build();
+            node.set_grpc_port(*port);
+            node
+        };
+        Self(ports.iter().enumerate().map(build).collect())
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter()
+    }
+
+    /// Where clients are served: all nodes that have been started.
+    pub fn bootstrap(&self) -> String {
+        self.0.iter().map(Node::bootstrap).collect::<Vec<_>>().join(",")
+    }
+
+    /// The node that leads the metadata plane, as one of these nodes says.
+    ///
+    /// # Panics
+    /// When none does in time.
+    pub fn raft_leader(&self, asked: &[usize]) -> usize {
+        let leads = |id: &usize| {
+            let (_, metrics) = self.0[*id].http("GET", "/metrics", "");
+            metrics.lines().any(|line| line.starts_with("kafka_controller_kafkacontroller_activecontrollercount 1"))
+        };
+        wait_for("a leader of the metadata plane", || asked.iter().copied().find(|id| leads(id)))
+    }
+
+    /// A topic's partitions as a node describes them; `None` where it can't now.
+    pub fn describe(&self, asked: usize, topic: &str) -> Option<Vec<PartitionState>> {
+        let answer = self.0[asked].run(&["topic", "describe", topic, "--output", "json"]);
+        let described: Value = serde_json::from_str(&answer.out).ok().filter(|_| answer.code == 0)?;
+        described["partitions"].as_array().map(|partitions| partitions.iter().map(PartitionState::of).collect())
+    }
+
+    /// Waits until each partition of a topic has all of its replicas in sync, as this node describes it.
+    ///
+    /// # Panics
+    /// When that does not happen in time.
+    pub fn wait_until_in_sync(&self, asked: usize, topic: &str) -> Vec<PartitionState> {
+        wait_for("all replicas in sync", || {
+            let partitions = self.describe(asked, topic)?;
+            let in_sync = |it: &PartitionState| it.leader.is_some() && it.in_sync.len() == it.replicas.len();
+            partitions.iter().all(in_sync).then_some(partitions)
+        })
+    }
+
+    /// What each node, all of them stopped, stores of a partition: every batch, as `chronik dump` shows it.
+    ///
+    /// # Panics
+    /// When a segment is damaged.
+    pub fn batches(&self, topic: &str, partition: i32) -> Vec<Vec<Value>> {
+        self.0.iter().map(|node| batches(&node.data_dir().join(format!("wal/{topic}/{partition}")))).collect()
+    }
+}
+
+impl Index<usize> for Cluster {
+    type Output = Node;
+
+    fn index(&self, id: usize) -> &Node {
+        &self.0[id]
+    }
+}
+
+impl IndexMut<usize> for Cluster {
+    fn index_mut(&mut self, id: usize) -> &mut Node {
+        &mut self.0[id]
+    }
+}
+
+/// A partition as a node describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionState {
+    /// Its number.
+    pub partition: i32,
+    /// The node that leads it.
+    pub leader: Option<usize>,
+    /// The nodes that are to have it.
+    pub replicas: Vec<usize>,
+    /// Those that have all of it.
+    pub in_sync: Vec<usize>,
+}
+
+impl PartitionState {
+    fn of(described: &Value) -> Self {
+        let id = |value: &Value| value.as_i64().and_then(|id| usize::try_from(id).ok());
+        let ids = |field: &str| described[field].as_array().into_iter().flatten().filter_map(id).collect();
+        Self {
+            partition: described["partition"].as_i64().and_then(|it| i32::try_from(it).ok()).expect("it has a number"),
+            leader: id(&described["leader"]),
+            replicas: ids("replicas"),
+            in_sync: ids("isr"),
+        }
+    }
+}
+
+/// The batches of a partition's folder, without where in which file they are.
+fn batches(folder: &Path) -> Vec<Value> {
+    let files = std::fs::read_dir(folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
+    let paths = files.map(|file| file.expect("a folder can be read").path());
+    let segments: BTreeMap<_, _> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .map(|path| (path.file_name().map(ToOwned::to_owned), path))
+        .collect();
+    let mut all = Vec::new();
+    for path in segments.values() {
+        let mut dumped = chronik(&["dump", "--records", "--output", "json", &path.to_string_lossy()], b"").json();
+        for batch in dumped["batches"].as_array_mut().expect("a segment has batches") {
+            batch.as_object_mut().expect("a batch is an object").remove("position");
+            all.push(batch.take());
+        }
+    }
+    all
+}
+
+/// Waits until something is there.
+///
+/// # Panics
+/// When it does not come in time.
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    let mut look = look;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not in {PATIENCE:?}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
