@@ -10,8 +10,8 @@ CARGO := cargo
 help: ## this help
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-run: ## build and start a broker on localhost:9092, data in ./data; Ctrl-C stops it cleanly
-	$(CARGO) run --release -j$(JOBS) -p chronik-broker --bin chronik -- start
+run: ## build and start three nodes on localhost:9092 to 9094, data in ./dev-data; Ctrl-C stops them cleanly
+	$(CARGO) run --release -j$(JOBS) -p chronik-broker --bin chronik -- dev --nodes 3
 
 build: ## build the broker and the operator for release
 	$(CARGO) build --release -j$(JOBS) --bins
