@@ -25,6 +25,8 @@ pub(super) enum Job {
 /// What came of a job.
 pub(super) enum Outcome {
     Synced(SyncPass),
+    /// There was no room for what was put off of the files that are left; the others are synced.
+    NoRoom(SyncPass),
     /// `None` when the disk is full.
     Prepared(Option<JournalFile>),
 }
@@ -43,8 +45,13 @@ impl Job {
     pub(super) fn run(&mut self, core: &Core) -> Result<Outcome, WalError> {
         match self {
             Self::Sync(pass) => {
-                pass.sync(core)?;
-                Ok(Outcome::Synced(std::mem::take(pass)))
+                let unwritten = pass.sync(core)?;
+                let mut pass = std::mem::take(pass);
+                if unwritten.is_empty() {
+                    return Ok(Outcome::Synced(pass));
+                }
+                pass.files = unwritten;
+                Ok(Outcome::NoRoom(pass))
             }
             Self::Prepare(path, bytes) => {
                 let reserve = core.options.reserve_bytes;
@@ -56,28 +63,41 @@ impl Job {
 }
 
 impl SyncPass {
-    fn sync(&self, core: &Core) -> Result<(), WalError> {
+    /// Returns the files for whose tails there was no room.
+    fn sync(&self, core: &Core) -> Result<Vec<Arc<WalFile>>, WalError> {
         if self.files.len() > FILES_SYNCED_SINGLY { self.sync_together(core) } else { self.sync_singly(core) }
     }
 
-    fn sync_together(&self, core: &Core) -> Result<(), WalError> {
-        let before: Vec<_> = self.files.iter().map(|file| (file, file.writes(), file.named().1)).collect();
+    fn sync_together(&self, core: &Core) -> Result<Vec<Arc<WalFile>>, WalError> {
+        let mut unwritten = Vec::new();
+        let mut before = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let known = (file, file.writes(), file.named().1);
+            if write_tail(file)? {
+                before.push(known);
+            } else {
+                unwritten.push(file.clone());
+            }
+        }
         core.witness.sync_filesystem().on("sync the file system of", &core.root)?;
         for (file, writes, retirements) in before {
             file.set_synced(writes);
             file.set_named(retirements);
         }
-        Ok(())
+        Ok(unwritten)
     }
 
-    fn sync_singly(&self, core: &Core) -> Result<(), WalError> {
+    fn sync_singly(&self, core: &Core) -> Result<Vec<Arc<WalFile>>, WalError> {
+        let mut unwritten = Vec::new();
         let mut unnamed = Vec::new();
         for file in &self.files {
             let (named, retirements) = file.named();
             if !named {
                 unnamed.push((file, retirements));
             }
-            file.sync().on("sync", file.path())?;
+            if !file.sync().on("sync", file.path())? {
+                unwritten.push(file.clone());
+            }
         }
         for folder in all_folders(unnamed.iter().map(|(file, _)| file.path()), &core.root) {
             match core.disk.sync_dir(folder) {
@@ -94,6 +114,11 @@ impl SyncPass {
         for (file, retirements) in unnamed {
             file.set_named(retirements);
         }
-        Ok(())
+        Ok(unwritten)
     }
+}
+
+/// Writes a file's tail, unless the file was retired meanwhile: then it has none, and may be gone.
+fn write_tail(file: &WalFile) -> Result<bool, WalError> {
+    file.write_tail().on("write", file.path())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
@@ -55,13 +56,14 @@ impl Queue {
         }
     }
 
-    /// Swaps everything queued into `into`, which is empty; waits for something when `wait`. False when closed.
-    pub(super) fn take(&self, into: &mut Vec<Operation>, wait: bool) -> bool {
+    /// Swaps everything queued into `into`, which is empty; waits for something so long. False when closed.
+    pub(super) fn take(&self, into: &mut Vec<Operation>, patience: Duration) -> bool {
         debug_assert!(into.is_empty(), "what was taken before has been handed on");
         let mut inner = self.inner.lock();
-        while wait && inner.operations.is_empty() && !inner.closed {
+        let mut waited_out = patience.is_zero();
+        while !waited_out && inner.operations.is_empty() && !inner.closed {
             inner.asleep = true;
-            self.wake.wait(&mut inner);
+            waited_out = self.wake.wait_for(&mut inner, patience).timed_out();
         }
         std::mem::swap(&mut inner.operations, into);
         !inner.closed
