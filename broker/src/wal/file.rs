@@ -98,16 +98,9 @@ impl WalFile {
     pub fn handle(&self) -> io::Result<Arc<dyn DiskFile>> {
         let handle = self.open(OpenMode::Write, false)?;
         match self.me.upgrade() {
-            // A tail that is being written is not waited for.
-            Some(file) if file.try_tail().is_none_or(|tail| !tail.bytes().is_empty()) => {
-                Ok(Arc::new(TailedFile { file, handle }))
-            }
+            Some(file) if !file.tail().bytes().is_empty() => Ok(Arc::new(TailedFile { file, handle })),
             _ => Ok(handle),
         }
-    }
-
-    pub(super) fn try_tail(&self) -> Option<MutexGuard<'_, Tail>> {
-        self.tail.try_lock()
     }
 
     pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {

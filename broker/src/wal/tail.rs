@@ -79,17 +79,12 @@ pub(super) struct TailedFile {
     pub(super) handle: Arc<dyn DiskFile>,
 }
 
-impl TailedFile {
-    /// The file, to be changed or synced. Whoever does that but by appending retires it first, which writes its tail.
-    fn retired(&self) -> io::Result<&dyn DiskFile> {
-        if self.file.tail().bytes().is_empty() {
-            return Ok(self.handle.as_ref());
-        }
-        Err(io::Error::new(
-            io::ErrorKind::ReadOnlyFilesystem,
-            "a file whose appends are not all written is changed by the WAL only",
-        ))
-    }
+/// Whoever changes a file but by appending retires it first, which writes its tail.
+fn read_only() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ReadOnlyFilesystem,
+        "a file whose appends are not all written is changed by the WAL only",
+    )
 }
 
 impl DiskFile for TailedFile {
@@ -107,33 +102,24 @@ impl DiskFile for TailedFile {
         }
     }
 
-    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        // While the tail is being written, which may wait for the disk, nobody waits for that here.
-        let source = self.file.try_tail().ok_or(io::ErrorKind::WouldBlock)?.read_at(buffer, position);
-        match source {
-            Source::Tail(count) => Ok(count),
-            Source::File(count) => self.handle.read_cached_at(&mut buffer[..count], position),
-        }
+    fn write_all_at(&self, _parts: &[IoSlice<'_>], _position: u64) -> io::Result<()> {
+        Err(read_only())
     }
 
-    fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.retired()?.write_all_at(parts, position)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.retired()?.set_len(length)
+    fn set_len(&self, _length: u64) -> io::Result<()> {
+        Err(read_only())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.retired()?.sync_data()
+        Err(read_only())
     }
 
     fn sync_filesystem(&self) -> io::Result<()> {
-        self.retired()?.sync_filesystem()
+        Err(read_only())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.retired()?.sync_all()
+        Err(read_only())
     }
 }
 
