@@ -307,9 +307,6 @@ fn wal_options(config: &Config) -> WalOptions {
         journal_files: 8,
         queue_bytes: 64 << 20,
         direct_sync_bytes: 1 << 20,
-        tail_bytes: 64 << 10,
-        // Well below the reserve: there is room for what was acknowledged.
-        tails_bytes: 16 << 20,
         reserve_bytes: 64 << 20,
         open_files: system::files_to_keep_open(),
         durability: config.durability,

@@ -128,8 +128,6 @@ fn wal_options() -> WalOptions {
         journal_files: 4,
         queue_bytes: 8 << 20,
         direct_sync_bytes: 1 << 20,
-        tail_bytes: 0,
-        tails_bytes: 0,
         reserve_bytes: 0,
         open_files: 100,
         durability: Durability::Fsync,

@@ -25,8 +25,6 @@ pub(super) enum Job {
 /// What came of a job.
 pub(super) enum Outcome {
     Synced(SyncPass),
-    /// There was no room for what was put off of the files that are left; the others are synced.
-    NoRoom(SyncPass),
     /// `None` when the disk is full.
     Prepared(Option<JournalFile>),
 }
@@ -45,13 +43,8 @@ impl Job {
     pub(super) fn run(&mut self, core: &Core) -> Result<Outcome, WalError> {
         match self {
             Self::Sync(pass) => {
-                let unwritten = pass.sync(core)?;
-                let mut pass = std::mem::take(pass);
-                if unwritten.is_empty() {
-                    return Ok(Outcome::Synced(pass));
-                }
-                pass.files = unwritten;
-                Ok(Outcome::NoRoom(pass))
+                pass.sync(core)?;
+                Ok(Outcome::Synced(std::mem::take(pass)))
             }
             Self::Prepare(path, bytes) => {
                 let reserve = core.options.reserve_bytes;
@@ -63,41 +56,28 @@ impl Job {
 }
 
 impl SyncPass {
-    /// Returns the files for whose tails there was no room.
-    fn sync(&self, core: &Core) -> Result<Vec<Arc<WalFile>>, WalError> {
+    fn sync(&self, core: &Core) -> Result<(), WalError> {
         if self.files.len() > FILES_SYNCED_SINGLY { self.sync_together(core) } else { self.sync_singly(core) }
     }
 
-    fn sync_together(&self, core: &Core) -> Result<Vec<Arc<WalFile>>, WalError> {
-        let mut unwritten = Vec::new();
-        let mut before = Vec::with_capacity(self.files.len());
-        for file in &self.files {
-            let known = (file, file.writes(), file.named().1);
-            if write_tail(file)? {
-                before.push(known);
-            } else {
-                unwritten.push(file.clone());
-            }
-        }
+    fn sync_together(&self, core: &Core) -> Result<(), WalError> {
+        let before: Vec<_> = self.files.iter().map(|file| (file, file.writes(), file.named().1)).collect();
         core.witness.sync_filesystem().on("sync the file system of", &core.root)?;
         for (file, writes, retirements) in before {
             file.set_synced(writes);
             file.set_named(retirements);
         }
-        Ok(unwritten)
+        Ok(())
     }
 
-    fn sync_singly(&self, core: &Core) -> Result<Vec<Arc<WalFile>>, WalError> {
-        let mut unwritten = Vec::new();
+    fn sync_singly(&self, core: &Core) -> Result<(), WalError> {
         let mut unnamed = Vec::new();
         for file in &self.files {
             let (named, retirements) = file.named();
             if !named {
                 unnamed.push((file, retirements));
             }
-            if !file.sync().on("sync", file.path())? {
-                unwritten.push(file.clone());
-            }
+            file.sync().on("sync", file.path())?;
         }
         for folder in all_folders(unnamed.iter().map(|(file, _)| file.path()), &core.root) {
             match core.disk.sync_dir(folder) {
@@ -114,11 +94,6 @@ impl SyncPass {
         for (file, retirements) in unnamed {
             file.set_named(retirements);
         }
-        Ok(unwritten)
+        Ok(())
     }
-}
-
-/// Writes a file's tail, unless the file was retired meanwhile: then it has none, and may be gone.
-fn write_tail(file: &WalFile) -> Result<bool, WalError> {
-    file.write_tail().on("write", file.path())
 }

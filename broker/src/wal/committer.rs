@@ -44,14 +44,6 @@ pub(super) struct Committer {
     next_id: u64,
     /// Files with appends that no sync pass has covered.
     dirty: Vec<Arc<WalFile>>,
-    /// Files with a tail, or that had one, the longest waiting first.
-    tailed: VecDeque<Arc<WalFile>>,
-    /// Files whose tails are long enough to be written.
-    long_tails: Vec<Arc<WalFile>>,
-    /// There was no room for a tail, so retirements and passes of sync wait.
-    no_room: bool,
-    /// Retirements that wait for room.
-    postponed: Vec<Operation>,
     pass_running: bool,
     sync_waiters: Vec<Done>,
     closing: Option<Done>,
@@ -71,10 +63,6 @@ impl Committer {
             encoder: Encoder::new(),
             next_id,
             dirty: Vec::new(),
-            tailed: VecDeque::new(),
-            long_tails: Vec::new(),
-            no_room: false,
-            postponed: Vec::new(),
             pass_running: false,
             sync_waiters: Vec::new(),
             closing: None,
@@ -87,10 +75,7 @@ impl Committer {
         for operation in operations.drain(..) {
             match operation {
                 Operation::Finished(outcome) => self.finished(outcome),
-                other => {
-                    self.look_for_room_again();
-                    self.backlog.push_back(other);
-                }
+                other => self.backlog.push_back(other),
             }
         }
     }
@@ -101,32 +86,10 @@ impl Committer {
             Outcome::Synced(pass) => {
                 self.pass_running = false;
                 self.ring.advance_spent(pass.upto);
-                self.forget_written();
                 count(&self.core.counters.sync_passes, 1);
                 pass.waiters.into_iter().for_each(tell);
             }
-            Outcome::NoRoom(pass) => {
-                self.pass_running = false;
-                self.no_room = true;
-                self.sync_waiters.extend(pass.waiters);
-                for file in pass.files {
-                    if !std::mem::replace(&mut file.commit.lock().dirty, true) {
-                        self.dirty.push(file.clone());
-                    }
-                }
-            }
         }
-    }
-
-    /// Whether something waits for room on the disk, and nothing says when there is: to be looked for now and then.
-    pub(super) fn waits_for_room(&self) -> bool {
-        self.no_room
-    }
-
-    /// Tries what waits for room again.
-    pub(super) fn look_for_room_again(&mut self) {
-        self.no_room = false;
-        self.backlog.extend(self.postponed.drain(..));
     }
 
     /// Commits one round of what was taken. An error is final: nothing of the round was acknowledged, nothing ever
@@ -141,14 +104,12 @@ impl Committer {
             return Ok(Progress::Blocked);
         };
         self.gather(budget)?;
-        let direct_from = (self.core.options.direct_sync_bytes as u64).min(budget / 2);
-        self.round.write(self.put_off_below(direct_from))?;
-        self.sync_directly(direct_from)?;
+        self.round.write()?;
+        self.sync_directly(budget)?;
         if self.journals {
             self.journal()?;
         }
         self.tell_all();
-        self.write_tails()?;
         self.start_jobs(false);
         Ok(Progress::Committed)
     }
@@ -183,7 +144,7 @@ impl Committer {
             }
             cost += more;
             let operation = self.backlog.pop_front().expect("it has a front because that was just seen");
-            self.gather_one(operation, full)?;
+            self.gather_one(operation, full);
         }
         self.round.sort();
         Ok(())
@@ -199,12 +160,12 @@ impl Committer {
         Some((data + ENTRY_BYTES + registration) as u64)
     }
 
-    fn gather_one(&mut self, operation: Operation, full: bool) -> Result<(), WalError> {
+    fn gather_one(&mut self, operation: Operation, full: bool) {
         match operation {
             Operation::Append(file, append) => {
                 let mut commit = file.commit.lock();
                 if commit.refusing {
-                    return Ok(());
+                    return;
                 }
                 commit.refusing = full;
                 drop(commit);
@@ -216,11 +177,6 @@ impl Committer {
             }
             Operation::Resume(file) => file.commit.lock().refusing = false,
             Operation::Retire(file, done) => {
-                if !file.write_tail().on("write", file.path())? {
-                    self.no_room = true;
-                    self.postponed.push(Operation::Retire(file, done));
-                    return Ok(());
-                }
                 let mut commit = file.commit.lock();
                 commit.retiring = true;
                 if commit.round != self.round_number {
@@ -235,52 +191,15 @@ impl Committer {
             Operation::Shutdown(done) => self.closing = Some(done),
             Operation::Finished(outcome) => self.finished(outcome),
         }
-        Ok(())
-    }
-
-    /// Bytes below which an append to a file need not be written before it is acknowledged. Only the journal makes up
-    /// for what is not written.
-    fn put_off_below(&self, direct_from: u64) -> u64 {
-        let options = &self.core.options;
-        let few = self.core.cache.tails_bytes() < 2 * options.tails_bytes;
-        if self.journals && few && !self.core.is_full() { direct_from.min(options.tail_bytes as u64) } else { 0 }
-    }
-
-    /// Writes the tails that are long, and those that have waited longest while all are too many: after the round was
-    /// told, so that nobody waits for it. Near the end of the disk all are written, while there is room.
-    fn write_tails(&mut self) -> Result<(), WalError> {
-        let mut written = true;
-        for file in self.long_tails.drain(..) {
-            written &= file.write_tail().on("write", file.path())?;
-        }
-        let most = if self.core.is_full() { 0 } else { self.core.options.tails_bytes };
-        while written && self.core.cache.tails_bytes() > most {
-            let Some(file) = self.tailed.pop_front() else { break };
-            file.commit.lock().has_tail = false;
-            written = file.write_tail().on("write", file.path())?;
-            if !written {
-                file.commit.lock().has_tail = true;
-                self.tailed.push_back(file);
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets go of files whose tails a pass has written.
-    fn forget_written(&mut self) {
-        self.tailed.retain(|file| {
-            let has_tail = !file.tail().bytes().is_empty();
-            file.commit.lock().has_tail = has_tail;
-            has_tail
-        });
     }
 
     /// Syncs the files that have much, instead of journalling it, and those that are retired.
-    fn sync_directly(&mut self, direct_from: u64) -> Result<(), WalError> {
+    fn sync_directly(&mut self, budget: u64) -> Result<(), WalError> {
         let core = &self.core;
+        let threshold = (core.options.direct_sync_bytes as u64).min(budget / 2);
         for touched in self.round.touched.iter_mut().filter(|touched| !touched.refused) {
             core.note_written(touched.bytes);
-            if self.journals && touched.bytes >= direct_from {
+            if self.journals && touched.bytes >= threshold {
                 touched.direct = true;
                 touched.file.sync_with_names(core.disk.as_ref(), &core.root).on("sync", touched.file.path())?;
                 count(&core.counters.directly_synced_bytes, touched.bytes);
@@ -378,16 +297,9 @@ impl Committer {
             }
             // A direct sync has not made an earlier round's append to another incarnation durable, but its own.
             let newly_dirty = !touched.direct && !std::mem::replace(&mut commit.dirty, true);
-            let newly_tailed = touched.tail > 0 && !std::mem::replace(&mut commit.has_tail, true);
             drop(commit);
             if newly_dirty {
                 self.dirty.push(touched.file.clone());
-            }
-            if newly_tailed {
-                self.tailed.push_back(touched.file.clone());
-            }
-            if touched.tail > 0 && touched.tail >= self.core.options.tail_bytes {
-                self.long_tails.push(touched.file.clone());
             }
             if let Some(listener) = touched.file.listener.upgrade() {
                 listener.flushed(touched.last_token);
@@ -413,7 +325,7 @@ impl Committer {
         // Unsynced files stay open.
         let many_open = self.dirty.len() >= (self.core.options.open_files / 2).max(1);
         let due = blocked || closing || many_open || !self.sync_waiters.is_empty() || self.ring.wants_spending();
-        if due && !self.pass_running && !self.no_room {
+        if due && !self.pass_running {
             self.pass_running = true;
             let files = std::mem::take(&mut self.dirty);
             for file in &files {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -17,9 +16,6 @@ use super::journal::ring::Ring;
 use super::queue::Operation;
 use super::{IoContext, OnFatal, WalError, WalOptions, recovery};
 use crate::io::disk::{Disk, OpenMode};
-
-/// How often what waits for room on the disk is tried again.
-const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(100);
 
 /// Recovers, and opens the journal for what comes.
 pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: WalOptions) -> Result<(Arc<Core>, Committer), WalError> {
@@ -91,11 +87,8 @@ impl Threads {
 
 fn commit(shared: &Shared, mut committer: Committer, jobs: &Sender<Job>) {
     let mut taken = Vec::new();
-    let mut patience = Duration::MAX;
-    while shared.core.queue.take(&mut taken, patience) {
-        if taken.is_empty() {
-            committer.look_for_room_again();
-        }
+    let mut wait = true;
+    while shared.core.queue.take(&mut taken, wait) {
         committer.take(&mut taken);
         let progress = match committer.step() {
             Ok(progress) => progress,
@@ -109,11 +102,7 @@ fn commit(shared: &Shared, mut committer: Committer, jobs: &Sender<Job>) {
         if progress == Progress::Closed {
             return shared.core.queue.close();
         }
-        patience = match progress {
-            Progress::Committed => Duration::ZERO,
-            _ if committer.waits_for_room() => LOOK_FOR_ROOM_EVERY,
-            _ => Duration::MAX,
-        };
+        wait = progress != Progress::Committed;
     }
 }
 
@@ -143,7 +132,7 @@ impl Stepper {
     /// Takes what is queued and commits one round; whether there may be more to do before something is queued or a
     /// job is run. An error is final.
     pub fn commit(&mut self) -> Result<bool, WalError> {
-        self.core.queue.take(&mut self.taken, Duration::ZERO);
+        self.core.queue.take(&mut self.taken, false);
         self.committer.take(&mut self.taken);
         let progress = self.committer.step()?;
         self.jobs.append(&mut self.committer.jobs);

@@ -1,16 +1,15 @@
 //! A file that is written through the WAL, and the cache of open handles.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
+use super::FlushListener;
 use super::journal::{FileId, Position};
-use super::tail::{Tail, TailedFile};
-use super::{FlushListener, is_full_error};
 use crate::io::disk::{Disk, DiskFile, OpenMode};
 
 /// A file that is written through the WAL. Its id is never reused among live journal records.
@@ -24,8 +23,6 @@ pub struct WalFile {
     pub(super) listener: Weak<dyn FlushListener>,
     /// Whether the handle was used since the cache last looked.
     used: AtomicBool,
-    /// What the journal has of it and it does not. Locked before `shared`.
-    tail: Mutex<Tail>,
     shared: Mutex<Shared>,
     /// Touched by the committer only.
     pub(super) commit: Mutex<CommitState>,
@@ -39,7 +36,7 @@ struct Shared {
     cached: bool,
     /// A write is under way: the handle must stay.
     writing: bool,
-    /// Writes done or put off, and how many of them are synced.
+    /// Writes done, and how many of them are synced.
     writes: u64,
     synced: u64,
     /// Whether the names that lead to the file are durable.
@@ -65,8 +62,6 @@ pub(super) struct CommitState {
     pub(super) refusing: bool,
     /// Whether it waits for the next pass of background sync.
     pub(super) dirty: bool,
-    /// Whether the committer has it among those with a tail.
-    pub(super) has_tail: bool,
     /// The round that touches it now and its place there.
     pub(super) round: u64,
     pub(super) slot: usize,
@@ -82,7 +77,6 @@ impl WalFile {
             me: me.clone(),
             listener,
             used: AtomicBool::new(false),
-            tail: Mutex::default(),
             shared: Mutex::default(),
             commit: Mutex::default(),
         })
@@ -93,58 +87,9 @@ impl WalFile {
         &self.path
     }
 
-    /// The open file, with all that was reported as flushed; opened again when the handle was evicted. For reading, and
-    /// for changing it after it was retired.
+    /// The open file, for reading; opened again when the handle was evicted.
     pub fn handle(&self) -> io::Result<Arc<dyn DiskFile>> {
-        let handle = self.open(OpenMode::Write, false)?;
-        match self.me.upgrade() {
-            Some(file) if !file.tail().bytes().is_empty() => Ok(Arc::new(TailedFile { file, handle })),
-            _ => Ok(handle),
-        }
-    }
-
-    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.tail.lock()
-    }
-
-    /// Puts off the write of an append that is about to be journalled. Returns the bytes that wait now; `None` when it
-    /// must be written at once: the file may not exist yet, or there was no room for what waits already.
-    pub(super) fn put_off(&self, parts: &[IoSlice<'_>], start: u64) -> Option<usize> {
-        let mut tail = self.tail.lock();
-        if tail.stuck {
-            return None;
-        }
-        let mut shared = self.shared.lock();
-        if shared.writes == shared.writes_retired {
-            return None;
-        }
-        shared.writes += 1;
-        drop(shared);
-        let added = tail.push(start, parts);
-        self.cache.tails_bytes.fetch_add(added, Ordering::Relaxed);
-        Some(tail.bytes().len())
-    }
-
-    /// Writes what was put off, through the page cache. False when there is no room for it: it stays readable.
-    pub(super) fn write_tail(&self) -> io::Result<bool> {
-        let mut tail = self.tail.lock();
-        if tail.bytes().is_empty() {
-            return Ok(true);
-        }
-        let written = self.open(OpenMode::Write, true).and_then(|handle| {
-            let written = handle.write_all_at(&[IoSlice::new(tail.bytes())], tail.start());
-            self.shared.lock().writing = false;
-            written
-        });
-        match written {
-            Err(error) if is_full_error(&error) => {
-                tail.stuck = true;
-                return Ok(false);
-            }
-            other => other?,
-        }
-        self.cache.tails_bytes.fetch_sub(tail.written(), Ordering::Relaxed);
-        Ok(true)
+        self.open(OpenMode::Write, false)
     }
 
     fn open(&self, mode: OpenMode, to_write: bool) -> io::Result<Arc<dyn DiskFile>> {
@@ -197,33 +142,29 @@ impl WalFile {
         shared.writing = false;
     }
 
-    /// Makes all writes done or put off so far durable, except the file's name. False when there is no room for what
-    /// was put off.
-    pub(super) fn sync(&self) -> io::Result<bool> {
+    /// Makes all writes done so far durable, except the file's name.
+    pub(super) fn sync(&self) -> io::Result<()> {
         let (handle, writes) = {
             let shared = self.shared.lock();
             if shared.synced == shared.writes {
-                return Ok(true);
+                return Ok(());
             }
             (shared.handle.clone(), shared.writes)
         };
-        if !self.write_tail()? {
-            return Ok(false);
-        }
         let handle = match handle {
             Some(handle) => handle,
-            None => match self.open(OpenMode::Write, false) {
+            None => match self.handle() {
                 // Retired meanwhile, and synced with that: it may be gone.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_synced(writes) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_synced(writes) => return Ok(()),
                 opened => opened?,
             },
         };
         handle.sync_data()?;
         self.set_synced(writes);
-        Ok(true)
+        Ok(())
     }
 
-    /// Writes done or put off so far, for `set_synced`.
+    /// Writes done so far, for `set_synced`.
     pub(super) fn writes(&self) -> u64 {
         self.shared.lock().writes
     }
@@ -253,18 +194,16 @@ impl WalFile {
     /// Forgets what was known of it: anything may happen to it now.
     pub(super) fn retired(&self) {
         let mut shared = self.shared.lock();
-        assert_eq!(shared.synced, shared.writes, "a file is retired after it was written and synced");
+        assert_eq!(shared.synced, shared.writes, "a file is retired after it was synced");
         shared.handle = None;
         shared.named = false;
         shared.retirements += 1;
         shared.writes_retired = shared.writes;
     }
 
-    /// Makes contents and names durable, of a file that was written and has no tail. `root` and what is above it are
-    /// durable already.
+    /// Makes contents and names durable, of a file that was written. `root` and what is above it are durable already.
     pub(super) fn sync_with_names(&self, disk: &dyn Disk, root: &Path) -> io::Result<()> {
-        let whole = self.sync()?;
-        assert!(whole, "there was room for all that was put off, because it is written");
+        self.sync()?;
         let (named, retirements) = self.named();
         if !named {
             for folder in folders_to_sync(&self.path, root) {
@@ -306,24 +245,12 @@ pub(super) struct HandleCache {
     disk: Arc<dyn Disk>,
     limit: usize,
     pin_unsynced: bool,
-    /// Bytes whose write was put off, of all files.
-    tails_bytes: AtomicUsize,
     files: Mutex<VecDeque<Weak<WalFile>>>,
 }
 
 impl HandleCache {
     pub(super) fn new(disk: Arc<dyn Disk>, limit: usize, pin_unsynced: bool) -> Arc<Self> {
-        Arc::new(Self {
-            disk,
-            limit: limit.max(1),
-            pin_unsynced,
-            tails_bytes: AtomicUsize::new(0),
-            files: Mutex::default(),
-        })
-    }
-
-    pub(super) fn tails_bytes(&self) -> usize {
-        self.tails_bytes.load(Ordering::Relaxed)
+        Arc::new(Self { disk, limit: limit.max(1), pin_unsynced, files: Mutex::default() })
     }
 
     fn opened(&self, file: Weak<WalFile>) {

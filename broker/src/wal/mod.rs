@@ -3,11 +3,10 @@
 //! Its promise: what it reported as flushed survives `kill -9` and power loss; what it did not report may vanish,
 //! and then vanishes from the end only.
 //!
-//! An append is written to the commit journal with all others of its round: one write, past the page cache, and one
-//! fsync for everyone. Its file gets it through the page cache, small ones together with what follows them. Read on in
-//! this order: `queue` (what callers ask), `committer` (a round from taking to telling), `round` (its appends by file),
-//! `tail` (those that are not written yet), `journal` (the format) and `journal::ring` (its files), `background` (syncing
-//! what the journal covers), `recovery` (replay), `driver` (the threads).
+//! An append is written to its file through the page cache, and to the commit journal with all others of its round:
+//! one write, past the page cache, and one fsync for everyone. Read on in this order: `queue` (what callers ask), `committer` (a
+//! round from taking to telling), `round` (its appends by file), `journal` (the format) and `journal::ring` (its
+//! files), `background` (syncing what the journal covers), `recovery` (replay), `driver` (the threads).
 
 mod background;
 mod committer;
@@ -19,7 +18,6 @@ mod queue;
 mod recovery;
 mod round;
 mod stats;
-mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -58,10 +56,6 @@ pub struct WalOptions {
     pub queue_bytes: usize,
     /// A file with at least so many bytes in one round is synced itself instead of being journalled.
     pub direct_sync_bytes: usize,
-    /// Journalled bytes of one file that wait in memory to be written to it together; 0 writes each round's at once.
-    pub tail_bytes: usize,
-    /// The same of all files; more is written at once, longest waiting first. Room for it must be in `reserve_bytes`.
-    pub tails_bytes: usize,
     /// Free bytes below which appends are refused.
     pub reserve_bytes: u64,
     /// Files kept open at most (more while that many wait for their sync).
@@ -232,12 +226,11 @@ impl GroupCommitWal {
     }
 
     /// Before anything but an append changes a file (cut, replaced, deleted): waits until all its queued appends are
-    /// committed and synced in the file itself, and its journal records will never be replayed. Waits for room, too, if
-    /// others have taken the whole reserve of the disk. Blocks: call from a thread that may. Afterwards it may be
-    /// appended to again, at any position.
+    /// committed and synced in the file itself, and its journal records will never be replayed. Blocks: call from a
+    /// thread that may. Afterwards it may be appended to again, at any position.
     pub fn retire(&self, file: &Arc<WalFile>) -> Result<(), WalError> {
         // Spares the commit thread the sync of what is written so far. An error shows there again: the file stays
-        // unsynced, and the committer's own attempt is final. It also waits when there is no room.
+        // unsynced, and the committer's own attempt is final.
         if let Err(error) = file.sync() {
             let error = WalError::Io { action: "sync", path: file.path().to_owned(), source: error };
             self.fail(&error);
@@ -246,8 +239,7 @@ impl GroupCommitWal {
         self.ask(|done| Operation::Retire(file.clone(), done))
     }
 
-    /// Writes and syncs every file that has appends not yet synced in the file itself. Blocks; waits for room like
-    /// `retire`.
+    /// Syncs every file that has appends not yet synced in the file itself. Blocks.
     pub fn sync_all(&self) -> Result<(), WalError> {
         self.ask(Operation::SyncAll)
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Semaphore;
@@ -56,14 +55,13 @@ impl Queue {
         }
     }
 
-    /// Swaps everything queued into `into`, which is empty; waits for something so long. False when closed.
-    pub(super) fn take(&self, into: &mut Vec<Operation>, patience: Duration) -> bool {
+    /// Swaps everything queued into `into`, which is empty; waits for something when `wait`. False when closed.
+    pub(super) fn take(&self, into: &mut Vec<Operation>, wait: bool) -> bool {
         debug_assert!(into.is_empty(), "what was taken before has been handed on");
         let mut inner = self.inner.lock();
-        let mut waited_out = patience.is_zero();
-        while !waited_out && inner.operations.is_empty() && !inner.closed {
+        while wait && inner.operations.is_empty() && !inner.closed {
             inner.asleep = true;
-            waited_out = self.wake.wait_for(&mut inner, patience).timed_out();
+            self.wake.wait(&mut inner);
         }
         std::mem::swap(&mut inner.operations, into);
         !inner.closed

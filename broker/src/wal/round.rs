@@ -21,8 +21,6 @@ pub(super) struct Touched {
     pub(super) direct: bool,
     /// There was no room for it.
     pub(super) refused: bool,
-    /// The write was put off: bytes of the file that wait now, 0 when none do.
-    pub(super) tail: usize,
 }
 
 impl Touched {
@@ -94,7 +92,6 @@ impl Round {
                 last_token: append.token,
                 direct: false,
                 refused: false,
-                tail: 0,
             });
             self.touched.len() - 1
         };
@@ -106,18 +103,13 @@ impl Round {
         self.appends.sort_unstable_by_key(|placed| (placed.slot, placed.append.token));
     }
 
-    /// Writes each file's appends with one call, or puts that off when they are less than `put_off_below` bytes. What
-    /// finds no room is cut back and marked refused.
-    pub(super) fn write(&mut self, put_off_below: u64) -> Result<(), WalError> {
+    /// Writes each file's appends with one call. What finds no room is cut back and marked refused.
+    pub(super) fn write(&mut self) -> Result<(), WalError> {
         for appends in self.appends.chunk_by(|one, next| one.slot == next.slot) {
             let touched = &mut self.touched[appends[0].slot];
             let parts: SmallVec<[IoSlice<'_>; 32]> =
                 appends.iter().map(|placed| IoSlice::new(&placed.append.data)).collect();
-            let may_wait = touched.bytes < put_off_below && !touched.file.commit.lock().retiring;
-            match may_wait.then(|| touched.file.put_off(&parts, touched.start)).flatten() {
-                Some(tail) => touched.tail = tail,
-                None => touched.refused = !write_or_cut_back(&touched.file, &parts, touched.start)?,
-            }
+            touched.refused = !write_or_cut_back(&touched.file, &parts, touched.start)?;
         }
         Ok(())
     }
@@ -133,9 +125,6 @@ impl Round {
 /// come back after a crash.
 fn write_or_cut_back(file: &WalFile, parts: &[IoSlice<'_>], start: u64) -> Result<bool, WalError> {
     let path: &Path = file.path();
-    if !file.write_tail().on("write", path)? {
-        return Ok(false);
-    }
     let handle = match file.begin_write() {
         Err(error) if is_full_error(&error) => return Ok(false),
         opened => opened.on("open", path)?,

@@ -150,7 +150,7 @@ fn a_checkpoint_taken_before_a_compaction_is_not_believed_after_it() {
 
 #[test]
 fn a_refused_identity_is_written_when_its_records_are_sent_again() {
-    let node = Node::start_with(SimDisk::new(), false, written_at_once()).expect("starts");
+    let node = Node::start(SimDisk::new());
     let refuse = || node.disk.fail(crate::io::disk::sim::Operation::Write, "partition.json", 1, ENOSPC);
     refuse();
     let log = node.log(small());

@@ -178,7 +178,7 @@ fn delete_records_moves_the_start_and_removes_whole_segments() {
 
 #[test]
 fn a_full_disk_refuses_and_recovers_by_itself() {
-    let node = Node::start_with(SimDisk::new(), false, written_at_once()).expect("starts");
+    let node = Node::start(SimDisk::new());
     let log = node.log(small());
     append_flushed(&node, &log, batch(&["kept"]));
     node.disk.set_capacity(Some(node.disk.used() + 150));

@@ -62,18 +62,10 @@ pub(super) fn wal_options() -> WalOptions {
         journal_files: 3,
         queue_bytes: 1 << 22,
         direct_sync_bytes: 1 << 14,
-        tail_bytes: 1 << 12,
-        tails_bytes: 1 << 14,
         reserve_bytes: 0,
         open_files: 16,
         durability: Durability::Fsync,
     }
-}
-
-/// Each round's appends are written before they are acknowledged, so that a disk that fills up behind the WAL's back
-/// refuses the next of them.
-pub(super) fn written_at_once() -> WalOptions {
-    WalOptions { tail_bytes: 0, ..wal_options() }
 }
 
 pub(super) fn store_options() -> StoreOptions {

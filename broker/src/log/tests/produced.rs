@@ -102,7 +102,7 @@ fn an_open_transaction_holds_the_last_stable_offset() {
 
 #[test]
 fn a_refused_append_leaves_no_trace_in_the_producers_state() {
-    let node = Node::start_with(SimDisk::new(), false, written_at_once()).expect("starts");
+    let node = Node::start(SimDisk::new());
     let log = node.log(small());
     append(&log, numbered(0, 0, &["kept"]), 0).expect("appended");
     node.wal.sync_all().expect("synced");

@@ -3,7 +3,6 @@
 mod crash;
 mod direct;
 mod faults;
-mod tails;
 mod threads;
 
 use std::path::{Path, PathBuf};
@@ -24,8 +23,6 @@ fn options() -> WalOptions {
         journal_files: 3,
         queue_bytes: 1 << 20,
         direct_sync_bytes: 16 << 10,
-        tail_bytes: 0,
-        tails_bytes: 0,
         reserve_bytes: 0,
         open_files: 16,
         durability: Durability::Fsync,
