@@ -113,13 +113,12 @@ impl Connection {
             () = stop.cancelled() => None,
             () = tokio::time::sleep(limits.lifetime) => None,
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                // A client that is too slow by now is left behind.
-                tokio::time::timeout(limits.stop_grace, connection).await.unwrap_or(Ok(()))
-            }
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            // A client that is too slow by now is left behind.
+            tokio::time::timeout(limits.stop_grace, connection).await.unwrap_or(Ok(()))
         };
         if let Err(why) = ended {
             tracing::debug!(%peer, %why, "an HTTP connection ended early");

@@ -24,6 +24,6 @@ mod tests {
     #[tokio::test]
     #[should_panic(expected = "the disk is gone")]
     async fn a_panic_goes_on_in_whoever_waits() {
-        blocking(|| panic!("the disk is gone")).await
+        blocking(|| panic!("the disk is gone")).await;
     }
 }

@@ -1,7 +1,8 @@
 //! Cuts a connection's bytes into frames (an `i32` size and that many bytes) without copying them.
 //!
 //! Bytes are read into blocks; a frame is a slice of its block, and the block lives as long as any slice of it. Blocks
-//! grow with the traffic, so that a connection that sends little pins little, and an idle one holds none.
+//! grow with what arrives at once, so that a connection that sends little at a time pins little, however long it lives,
+//! and an idle one holds none.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -41,8 +42,8 @@ pub struct Frames {
     buffer: BytesMut,
     /// How large the next block will be.
     block: usize,
-    /// Bytes read into the current block.
-    used: usize,
+    /// Whether one read filled half of the current block, or more: then larger ones save reads.
+    crowded: bool,
 }
 
 impl Default for Frames {
@@ -54,7 +55,7 @@ impl Default for Frames {
 impl Frames {
     /// Nothing read, no memory held.
     pub fn new() -> Self {
-        Self { buffer: BytesMut::new(), block: MIN_BLOCK, used: 0 }
+        Self { buffer: BytesMut::new(), block: MIN_BLOCK, crowded: false }
     }
 
     /// Bytes that have arrived and are not taken.
@@ -95,20 +96,20 @@ impl Frames {
         let room = self.buffer.capacity() - self.buffer.len();
         let missing = frame.map_or(0, |frame| (PREFIX + frame.len).saturating_sub(self.buffer.len()));
         if room < missing.max(MIN_ROOM) {
-            if self.used > 0 && room < MIN_ROOM {
+            if self.crowded && room < MIN_ROOM {
                 self.block = (self.block * 2).min(MAX_BLOCK);
             }
             let mut block = BytesMut::with_capacity(self.block.max(self.buffer.len() + missing));
             block.extend_from_slice(&self.buffer);
             self.buffer = block;
-            self.used = 0;
+            self.crowded = false;
         }
         &mut self.buffer
     }
 
     /// Counts what was read into `room`.
     pub fn read(&mut self, bytes: usize) {
-        self.used += bytes;
+        self.crowded |= bytes >= self.block / 2;
     }
 
     /// Gives the block back when nothing is in it: for a connection that has gone quiet.
@@ -211,15 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn blocks_grow_with_traffic_and_are_released_when_quiet() {
+    fn blocks_grow_with_what_arrives_at_once_and_are_released_when_quiet() {
         let mut frames = Frames::new();
-        let mut out = Vec::new();
         let frame = [&996_i32.to_be_bytes()[..], &[7; 996]].concat();
-        for _ in 0..1000 {
-            feed(&mut frames, &frame, &mut out).unwrap();
-        }
+        feed(&mut frames, &frame.repeat(1000), &mut Vec::new()).unwrap();
         assert_eq!(frames.block, MAX_BLOCK);
         frames.release();
         assert_eq!(frames.buffer.capacity(), 0);
+    }
+
+    #[test]
+    fn blocks_stay_small_where_little_arrives_at_a_time_however_much_in_all() {
+        let mut frames = Frames::new();
+        let frame = [&996_i32.to_be_bytes()[..], &[7; 996]].concat();
+        for _ in 0..1000 {
+            feed(&mut frames, &frame, &mut Vec::new()).unwrap();
+        }
+        assert_eq!(frames.block, MIN_BLOCK);
     }
 }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+// The instrumented code calls into it.
+use libfuzzer_sys as _;
+
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for seed in chronik_fuzz::seeds::seeds() {

@@ -231,7 +231,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("f");
         let file = RealDisk.open(&path, OpenMode::CreateNew).expect("made");
-        file.write_all_at(&[IoSlice::new(&[7; 1 << 20])], 0).and_then(|()| file.sync_all()).expect("written");
+        file.write_all_at(&[IoSlice::new(&vec![7; 1 << 20])], 0).and_then(|()| file.sync_all()).expect("written");
         let mut bytes = vec![0; 1 << 20];
         assert_eq!(file.read_cached_at(&mut bytes, 0).expect("it was just written"), 1 << 20);
         assert_eq!(bytes, vec![7; 1 << 20]);
