@@ -144,6 +144,23 @@ async fn three_nodes_form_a_cluster_that_takes_acks_of_all_and_stops_in_order() 
     aside(|| assert_equal_logs(&mut cluster));
 }
 
+/// What is counted of links is what is documented.
+fn assert_documented(metrics: &str) {
+    const PREFIX: &str = "chronik_replication_";
+    let shown: BTreeSet<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| name.starts_with(PREFIX))
+        .collect();
+    let page = include_str!("../../docs/reference/metrics.md");
+    let documented: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|name| name.starts_with(PREFIX))
+        .collect();
+    assert_eq!(shown, documented);
+}
+
 /// The bug of old: every follower answered as node 1. What each link says of its other end is read off both ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_follower_answers_as_itself() {
@@ -153,6 +170,7 @@ async fn every_follower_answers_as_itself() {
     aside(|| {
         for (id, node) in cluster.nodes().enumerate() {
             let (_, metrics) = node.http("GET", "/metrics", "");
+            assert_documented(&metrics);
             for peer in (0..3).filter(|peer| *peer != id) {
                 for end in ["leader", "follower"] {
                     let up = metrics.lines().any(|line| {

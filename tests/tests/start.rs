@@ -179,6 +179,8 @@ fn every_metric_is_documented_and_every_documented_metric_is_there() {
     let mut shown: Vec<(&str, &str)> = types.filter_map(|line| line.split_once(' ')).collect();
     let page = include_str!("../../docs/reference/metrics.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    // A node by itself has no links: a test of clusters looks at those.
+    let rows = rows.filter(|row| !row.starts_with("chronik_replication_"));
     let mut documented: Vec<(&str, &str)> = rows
         .filter_map(|row| {
             let (name, rest) = row.split_once('`')?;

@@ -76,7 +76,7 @@ async fn keep(members: &mut [Member]) -> Result<(), Failure> {
     loop {
         let (status, at, others) = select_all(members.iter_mut().map(|member| Box::pin(member.ended()))).await;
         drop(others);
-        members[at].start_again(&status?)?;
+        members[at].start_again(status?)?;
     }
 }
 

@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_together_is_refused_by_name() {
-        let cases: &[(&[(&str, &str)], &[&str])] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
             (&[THREE, ("cluster_id", "c")], &["initial_voters", "without node_id"]),
             (&[THREE, ("node_id", "0")], &["initial_voters", "without cluster_id"]),
             (&[("seeds", "a:1"), ("node_id", "0")], &["seeds", "without cluster_id"]),

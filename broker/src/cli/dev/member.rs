@@ -56,7 +56,7 @@ impl Member {
         };
         tokio::select! {
             biased;
-            status = self.process.wait() => Err(self.cannot(&status.map_err(failed)?)),
+            status = self.process.wait() => Err(self.cannot(status.map_err(failed)?)),
             () = ready => Ok(()),
         }
     }
@@ -67,7 +67,7 @@ impl Member {
     }
 
     /// Starts the node again after its process ended so, unless it had hardly begun.
-    pub(super) fn start_again(&mut self, status: &ExitStatus) -> Result<(), Failure> {
+    pub(super) fn start_again(&mut self, status: ExitStatus) -> Result<(), Failure> {
         if self.started.elapsed() < SHORT_LIFE {
             return Err(self.cannot(status));
         }
@@ -84,10 +84,10 @@ impl Member {
         let Some(pid) = pid else { return Ok(()) };
         kill_process(pid, Signal::TERM).map_err(|why| failed(format!("stop node {}: {why}", self.node)))?;
         let status = self.ended().await?;
-        if status.success() { Ok(()) } else { Err(self.cannot(&status)) }
+        if status.success() { Ok(()) } else { Err(self.cannot(status)) }
     }
 
-    fn cannot(&self, status: &ExitStatus) -> Failure {
+    fn cannot(&self, status: ExitStatus) -> Failure {
         let shown = self.log.display();
         failed(format!("node {} ended ({status}); the end of {shown}:\n{}", self.node, tail(&self.log)))
     }
