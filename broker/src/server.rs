@@ -160,7 +160,9 @@ impl Node {
         pages.spawn("http", |stop| serve_http(http, shown, stop));
 
         let settings = Arc::new(Settings::new(config));
-        let (dir, storage) = open_storage(dir, disk, clock.clone(), settings.clone(), fatal_sender).await?;
+        let files = system::FileBudget::of_process();
+        let (dir, storage) =
+            open_storage(dir, disk, clock.clone(), settings.clone(), files.log_files, fatal_sender).await?;
         let advertised = address::advertised(settings.config(), kafka_address).await;
         let epoch = register(&storage.raft, &dir, &settings, &advertised).await?;
 
@@ -185,7 +187,7 @@ impl Node {
         let slots = usize::try_from(settings.at_start().max_incremental_fetch_session_cache_slots).unwrap_or(0);
         let fetch_sessions = Arc::new(FetchSessions::new(slots));
         let kafka_metrics = Arc::new(Metrics::default());
-        let limits = Limits::of(&settings.at_start());
+        let limits = Limits::of(&settings.at_start()).within(files.connections);
         let broker = Arc::new(Broker {
             node: id,
             metadata,
@@ -269,6 +271,7 @@ async fn open_storage(
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     settings: Arc<Settings>,
+    open_files: usize,
     fatal: mpsc::Sender<String>,
 ) -> Result<(DataDir, Storage), ServerError> {
     blocking(move || {
@@ -292,7 +295,8 @@ async fn open_storage(
         }
         let raft = RaftNode::start(options).map_err(not_opened)?;
         let journal = dir.wal_dir().join(JOURNAL_DIR);
-        let wal = GroupCommitWal::open(disk.clone(), journal, wal_options(settings.config())).map_err(failed)?;
+        let wal =
+            GroupCommitWal::open(disk.clone(), journal, wal_options(settings.config(), open_files)).map_err(failed)?;
         let data_dir: PathBuf = settings.config().data_dir.clone();
         let store_options = settings.at_start().store_options();
         let logs = LogStore::open(disk, data_dir, wal.clone(), clock, store_options, clean).map_err(failed)?;
@@ -301,14 +305,14 @@ async fn open_storage(
     .await
 }
 
-fn wal_options(config: &Config) -> WalOptions {
+fn wal_options(config: &Config, open_files: usize) -> WalOptions {
     WalOptions {
         journal_file_bytes: 64 << 20,
         journal_files: 8,
         queue_bytes: 64 << 20,
         direct_sync_bytes: 1 << 20,
         reserve_bytes: 64 << 20,
-        open_files: system::files_to_keep_open(),
+        open_files,
         durability: config.durability,
     }
 }
