@@ -107,10 +107,11 @@ impl Node {
         let network = links::network(&config, &cluster, &mut pages).await?;
         let clock = Arc::new(SystemClock::start());
         let settings = Arc::new(Settings::new(config));
+        let files = system::FileBudget::of_process();
         let advertised = address::advertised(settings.config(), kafka_address).await;
         let planes = Planes::start(PlanesOptions {
             io: Io { disk, clock: clock.clone(), network, rng: Rng::from_os(), drive: Drive::Thread },
-            open_files: system::files_to_keep_open(),
+            open_files: files.log_files,
             dir,
             settings: settings.clone(),
             kafka: advertised.clone(),
@@ -123,7 +124,7 @@ impl Node {
         metrics.set(gathered).unwrap_or_else(|_| unreachable!("metrics are set once, because a node starts once"));
         let groups = broker.groups.clone();
         let mut front = Tasks::new();
-        front.spawn("serve Kafka clients", |stop| serve_kafka(kafka, broker, kafka_metrics, stop));
+        front.spawn("serve Kafka clients", |stop| serve_kafka(kafka, broker, kafka_metrics, files, stop));
         readiness.enter(Phase::Ready);
         Ok(Self {
             cluster,
@@ -208,9 +209,10 @@ async fn serve_kafka(
     listener: Listener,
     broker: Arc<Broker>,
     metrics: Arc<Metrics>,
+    files: system::FileBudget,
     stop: CancellationToken,
 ) -> Result<(), String> {
-    let limits = Limits::of(&broker.settings.at_start());
+    let limits = Limits::of(&broker.settings.at_start()).within(files.connections);
     let served = listener.serve(broker, limits, metrics, stop).await;
     served.map_err(|why| format!("start the threads for connections: {why}"))
 }

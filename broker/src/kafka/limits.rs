@@ -38,8 +38,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Kafka's defaults where Kafka has the setting. Connections are bounded by the process's file descriptors too: an
-    /// accept that finds none waits.
+    /// Kafka's defaults where Kafka has the setting.
     fn default() -> Self {
         Self {
             max_connections: usize::MAX,
@@ -68,6 +67,12 @@ impl Limits {
         }
     }
 
+    /// With no more connections than there are file descriptors for.
+    #[must_use]
+    pub fn within(self, connections: usize) -> Self {
+        Self { max_connections: self.max_connections.min(connections), ..self }
+    }
+
     /// How long a transfer of so many bytes may take.
     pub fn transfer_time(&self, bytes: usize) -> Duration {
         self.transfer_grace + self.slowest(bytes)
@@ -92,7 +97,7 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// `max.connections`.
-    #[error("max.connections is reached")]
+    #[error("max.connections, or the limit of open files, is reached")]
     TooMany,
     /// `max.connections.per.ip`.
     #[error("max.connections.per.ip is reached")]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ids::{Offset, ProducerId};
+use crate::io::disk::is_out_of_descriptors;
 use crate::wal::WalError;
 
 /// One bad record of a refused batch (KIP-467).
@@ -147,11 +148,11 @@ impl LogError {
         matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Whether there was no room: what was attempted may be attempted again when there is.
+    /// Whether there was no room, or no file descriptor: what was attempted may be attempted again when there is.
     pub fn is_full(&self) -> bool {
         use std::io::ErrorKind;
         let Self::Io { source, .. } = self else { return false };
-        matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) || is_out_of_descriptors(source)
     }
 }
 

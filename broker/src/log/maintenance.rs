@@ -128,7 +128,7 @@ impl LogStore {
 fn put_off_when_full(outcome: Result<(), LogError>) -> Result<(), LogError> {
     match outcome {
         Err(error) if error.is_full() => {
-            tracing::warn!(%error, "background work waits for room on the disk");
+            tracing::warn!(%error, "background work waits for room on the disk, or for a file descriptor");
             Ok(())
         }
         other => other,

@@ -39,10 +39,38 @@ pub struct LogStore {
     pub(super) options: StoreOptions,
     /// `data/wal`.
     root: PathBuf,
-    logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
+    logs: RwLock<Logs>,
     /// One at a time makes or deletes logs.
     changing: Mutex<()>,
     pub(super) rounds: Mutex<super::maintenance::Rounds>,
+}
+
+/// Logs by what they are looked up by.
+#[derive(Default)]
+struct Logs {
+    by_id: HashMap<TopicPartition, Arc<Log>>,
+    by_folder: HashMap<PathBuf, TopicPartition>,
+}
+
+impl Logs {
+    fn insert(&mut self, log: Arc<Log>) {
+        self.by_folder.insert(log.folder.clone(), log.id());
+        self.by_id.insert(log.id(), log);
+    }
+
+    fn remove(&mut self, id: &TopicPartition) -> Option<Arc<Log>> {
+        let log = self.by_id.remove(id)?;
+        self.by_folder.remove(&log.folder);
+        Some(log)
+    }
+}
+
+impl FromIterator<Arc<Log>> for Logs {
+    fn from_iter<I: IntoIterator<Item = Arc<Log>>>(all: I) -> Self {
+        let mut logs = Self::default();
+        all.into_iter().for_each(|log| logs.insert(log));
+        logs
+    }
 }
 
 impl LogStore {
@@ -91,7 +119,7 @@ impl LogStore {
             shared,
             options,
             root,
-            logs: RwLock::new(logs.into_iter().map(|log| (log.id(), log)).collect()),
+            logs: RwLock::new(logs.into_iter().collect()),
             changing: Mutex::default(),
             rounds: Mutex::default(),
         });
@@ -105,11 +133,12 @@ impl LogStore {
     fn checkpoint_opened(&self, trust: Trust) -> Result<(), LogError> {
         let logs = self.logs.read();
         let mut checkpoints = self.shared.checkpoints.lock();
-        let gone: Vec<TopicPartition> = checkpoints.ids().filter(|id| !logs.contains_key(id)).collect();
+        let gone: Vec<TopicPartition> = checkpoints.ids().filter(|id| !logs.by_id.contains_key(id)).collect();
         for id in &gone {
             checkpoints.remove(id);
         }
-        let outdated = logs.values().any(|log| checkpoints.get(&log.id()).is_some_and(|known| !log.reaches(known)));
+        let outdated =
+            logs.by_id.values().any(|log| checkpoints.get(&log.id()).is_some_and(|known| !log.reaches(known)));
         drop(logs);
         if trust == Trust::Nothing {
             checkpoints.store(&*self.shared.disk)?;
@@ -120,7 +149,7 @@ impl LogStore {
 
     /// The log of a partition, when it exists.
     pub fn get(&self, id: &TopicPartition) -> Option<Arc<Log>> {
-        self.logs.read().get(id).cloned()
+        self.logs.read().by_id.get(id).cloned()
     }
 
     /// The log of a partition, made when it does not exist. A folder of the same name that belongs to another topic id
@@ -137,7 +166,7 @@ impl LogStore {
             return Ok(log);
         }
         let folder = self.folder(topic, id.partition)?;
-        let other = self.logs.read().values().find(|log| log.folder == folder).map(|log| log.id());
+        let other = self.logs.read().by_folder.get(&folder).copied();
         if let Some(other) = other {
             self.take_away(&other, Fate::Stray("its place is another topic's"))?;
         }
@@ -146,7 +175,7 @@ impl LogStore {
             let recovered = recover(&self.shared, &self.folder(topic, id.partition)?, me.clone(), None, Basis::NEW)?;
             Ok((recovered, Identity::create(&self.shared.wal, &self.folder(topic, id.partition)?, id.topic, me)))
         })?;
-        self.logs.write().insert(id, Arc::clone(&log));
+        self.logs.write().insert(Arc::clone(&log));
         Ok(log)
     }
 
@@ -190,13 +219,13 @@ impl LogStore {
 
     /// All logs.
     pub fn logs(&self) -> Vec<Arc<Log>> {
-        self.logs.read().values().cloned().collect()
+        self.logs.read().by_id.values().cloned().collect()
     }
 
     /// Topic ids that have logs here, with the names of their folders.
     pub fn topics(&self) -> Vec<(TopicId, String)> {
         let topics: HashMap<TopicId, String> =
-            self.logs.read().values().map(|log| (log.id().topic, log.topic().to_string())).collect();
+            self.logs.read().by_id.values().map(|log| (log.id().topic, log.topic().to_string())).collect();
         topics.into_iter().collect()
     }
 

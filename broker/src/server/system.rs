@@ -6,8 +6,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// File descriptors that are left for connections and everything that is no log file.
-const KEPT_FOR_OTHERS: u64 = 4096;
+/// File descriptors for what is neither a log file nor a Kafka connection: HTTP, journals, metadata, work on logs.
+const KEPT_FOR_OTHERS: u64 = 512;
+/// A limit below this is worth a warning.
+const LOW_FILE_LIMIT: u64 = 8192;
 /// Log files kept open at most.
 const MOST_LOG_FILES: u64 = 16_384;
 
@@ -51,9 +53,54 @@ pub(super) fn keep_pages_small() {
     }
 }
 
-/// How many log files may stay open below the limit of this process.
-pub(super) fn files_to_keep_open() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let left = limit.saturating_sub(KEPT_FOR_OTHERS).max(limit / 4);
-    left.min(MOST_LOG_FILES) as usize
+/// How the file descriptors of this process are shared out: no kind takes another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileBudget {
+    /// Log files that may stay open.
+    pub(super) log_files: usize,
+    /// Kafka connections that may be open.
+    pub(super) connections: usize,
+}
+
+impl FileBudget {
+    /// Below the limit of this process; says so when that is low.
+    pub(super) fn of_process() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let budget = Self::of(limit);
+        if limit < LOW_FILE_LIMIT {
+            tracing::warn!(
+                limit,
+                connections = budget.connections,
+                log_files = budget.log_files,
+                "the limit of open files is low: raise it (ulimit -n, LimitNOFILE) to serve more connections at once"
+            );
+        }
+        budget
+    }
+
+    fn of(limit: u64) -> Self {
+        let shared = limit - KEPT_FOR_OTHERS.min(limit / 4);
+        let log_files = (shared / 2).min(MOST_LOG_FILES);
+        let connections = usize::try_from(shared - log_files).unwrap_or(usize::MAX);
+        Self { log_files: log_files as usize, connections }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_files_connections_and_all_else_stay_below_the_limit_together() {
+        for (limit, log_files, connections) in [
+            (0, 0, 0),
+            (64, 24, 24),
+            (400, 150, 150),
+            (1024, 384, 384),
+            (20_000, 9744, 9744),
+            (1 << 20, 16_384, 1_031_680),
+        ] {
+            assert_eq!(FileBudget::of(limit), FileBudget { log_files, connections }, "{limit}");
+        }
+    }
 }

@@ -48,7 +48,8 @@ impl Job {
             }
             Self::Prepare(path, bytes) => {
                 let reserve = core.options.reserve_bytes;
-                let file = ring::prepare(core.disk.as_ref(), path, *bytes, reserve).on("prepare journal file", path)?;
+                let prepared = core.cache.with_descriptor(|| ring::prepare(core.disk.as_ref(), path, *bytes, reserve));
+                let file = prepared.on("prepare journal file", path)?;
                 Ok(Outcome::Prepared(file))
             }
         }
@@ -80,7 +81,7 @@ impl SyncPass {
             file.sync().on("sync", file.path())?;
         }
         for folder in all_folders(unnamed.iter().map(|(file, _)| file.path()), &core.root) {
-            match core.disk.sync_dir(folder) {
+            match core.cache.sync_dir(folder) {
                 // A folder may go once its files are retired, which synced their names too.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let mut here = unnamed.iter().filter(|(file, _)| file.path().starts_with(folder));

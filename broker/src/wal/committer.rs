@@ -45,6 +45,8 @@ pub(super) struct Committer {
     /// Files with appends that no sync pass has covered.
     dirty: Vec<Arc<WalFile>>,
     pass_running: bool,
+    /// How many files the running pass syncs.
+    passing: usize,
     sync_waiters: Vec<Done>,
     closing: Option<Done>,
     /// Jobs to be run elsewhere; their outcomes come back as operations.
@@ -64,6 +66,7 @@ impl Committer {
             next_id,
             dirty: Vec::new(),
             pass_running: false,
+            passing: 0,
             sync_waiters: Vec::new(),
             closing: None,
             jobs: VecDeque::new(),
@@ -85,6 +88,7 @@ impl Committer {
             Outcome::Prepared(file) => self.ring.prepared(file),
             Outcome::Synced(pass) => {
                 self.pass_running = false;
+                self.passing = 0;
                 self.ring.advance_spent(pass.upto);
                 count(&self.core.counters.sync_passes, 1);
                 pass.waiters.into_iter().for_each(tell);
@@ -99,11 +103,12 @@ impl Committer {
             return self.idle();
         }
         let budget = if self.journals { self.ring.budget() } else { Some(UNJOURNALLED_ROUND_BYTES) };
-        let Some(budget) = budget else {
+        let files_left = self.files_left();
+        let Some(budget) = budget.filter(|_| files_left > 0) else {
             self.start_jobs(true);
             return Ok(Progress::Blocked);
         };
-        self.gather(budget)?;
+        self.gather(budget, files_left)?;
         self.round.write()?;
         self.sync_directly(budget)?;
         if self.journals {
@@ -125,14 +130,24 @@ impl Committer {
         Ok(Progress::Closed)
     }
 
+    /// How many more files may be written before some of those written are synced, which stay open until then.
+    fn files_left(&self) -> usize {
+        if self.journals {
+            let most = self.core.options.open_files.max(1);
+            most.saturating_sub(self.dirty.len() + self.passing)
+        } else {
+            usize::MAX
+        }
+    }
+
     /// Takes appends in their order until the round is full.
-    fn gather(&mut self, budget: u64) -> Result<(), WalError> {
+    fn gather(&mut self, budget: u64, files_left: usize) -> Result<(), WalError> {
         self.round_number += 1;
         let full = self.core.check_full()?;
         let mut cost = 0;
         while let Some(operation) = self.backlog.front() {
             let more = match operation {
-                Operation::Append(file, append) => match self.cost(file, append.data.len()) {
+                Operation::Append(file, append) => match self.cost(file, append.data.len(), files_left) {
                     Some(bytes) => bytes,
                     None => break,
                 },
@@ -151,10 +166,13 @@ impl Committer {
     }
 
     /// Bytes of the journal that an append takes; `None` when it must wait for the next round.
-    fn cost(&self, file: &WalFile, data: usize) -> Option<u64> {
+    fn cost(&self, file: &WalFile, data: usize, files_left: usize) -> Option<u64> {
         let commit = file.commit.lock();
         if commit.round == self.round_number {
             return (!commit.retiring).then_some(data as u64);
+        }
+        if self.round.touched.len() >= files_left {
+            return None;
         }
         let registration = REGISTRATION_BYTES + file.path().as_os_str().len();
         Some((data + ENTRY_BYTES + registration) as u64)
@@ -170,7 +188,7 @@ impl Committer {
                 commit.refusing = full;
                 drop(commit);
                 if full {
-                    self.core.refuse(&file, append.token);
+                    self.core.refuse(&file, append.token, &Refusal::DiskFull(file.path().to_owned()));
                 } else {
                     self.round.add(self.round_number, file, append);
                 }
@@ -197,16 +215,16 @@ impl Committer {
     fn sync_directly(&mut self, budget: u64) -> Result<(), WalError> {
         let core = &self.core;
         let threshold = (core.options.direct_sync_bytes as u64).min(budget / 2);
-        for touched in self.round.touched.iter_mut().filter(|touched| !touched.refused) {
+        for touched in self.round.touched.iter_mut().filter(|touched| touched.refused.is_none()) {
             core.note_written(touched.bytes);
             if self.journals && touched.bytes >= threshold {
                 touched.direct = true;
-                touched.file.sync_with_names(core.disk.as_ref(), &core.root).on("sync", touched.file.path())?;
+                touched.file.sync_with_names(&core.root).on("sync", touched.file.path())?;
                 count(&core.counters.directly_synced_bytes, touched.bytes);
             }
         }
         for (file, _) in &self.round.retiring {
-            file.sync_with_names(core.disk.as_ref(), &core.root).on("sync", file.path())?;
+            file.sync_with_names(&core.root).on("sync", file.path())?;
         }
         Ok(())
     }
@@ -216,7 +234,7 @@ impl Committer {
         self.encoder.clear();
         let here = self.ring.end();
         let mut entries = 0;
-        for touched in self.round.touched.iter().filter(|touched| !touched.refused) {
+        for touched in self.round.touched.iter().filter(|touched| touched.refused.is_none()) {
             let mut commit = touched.file.commit.lock();
             let id = *commit.id.get_or_insert_with(|| {
                 self.next_id += 1;
@@ -288,11 +306,11 @@ impl Committer {
         count(&self.core.counters.appends, self.round.appends() as u64);
         for touched in &self.round.touched {
             let mut commit = touched.file.commit.lock();
-            if touched.refused {
+            if let Some(why) = &touched.refused {
                 commit.end = Some(touched.start);
                 commit.refusing = true;
                 drop(commit);
-                self.core.refuse(&touched.file, touched.first_token);
+                self.core.refuse(&touched.file, touched.first_token, why);
                 continue;
             }
             // A direct sync has not made an earlier round's append to another incarnation durable, but its own.
@@ -328,6 +346,7 @@ impl Committer {
         if due && !self.pass_running {
             self.pass_running = true;
             let files = std::mem::take(&mut self.dirty);
+            self.passing = files.len();
             for file in &files {
                 file.commit.lock().dirty = false;
             }
@@ -346,10 +365,10 @@ fn tell(done: Done) {
 }
 
 impl Core {
-    fn refuse(&self, file: &WalFile, token: u64) {
+    fn refuse(&self, file: &WalFile, token: u64, why: &Refusal) {
         count(&self.counters.refused, 1);
         if let Some(listener) = file.listener.upgrade() {
-            listener.refused(token, &Refusal::DiskFull(file.path().to_owned()));
+            listener.refused(token, why);
         }
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::FlushListener;
 use super::journal::{FileId, Position};
-use crate::io::disk::{Disk, DiskFile, OpenMode};
+use crate::io::disk::{Disk, DiskFile, OpenMode, is_out_of_descriptors};
 
 /// A file that is written through the WAL. Its id is never reused among live journal records.
 ///
@@ -101,7 +101,7 @@ impl WalFile {
         let handle = if let Some(handle) = &shared.handle {
             handle.clone()
         } else {
-            let handle = self.open_on_disk(mode)?;
+            let handle = self.cache.with_descriptor(|| self.open_on_disk(mode))?;
             shared.handle = Some(handle.clone());
             handle
         };
@@ -202,23 +202,26 @@ impl WalFile {
     }
 
     /// Makes contents and names durable, of a file that was written. `root` and what is above it are durable already.
-    pub(super) fn sync_with_names(&self, disk: &dyn Disk, root: &Path) -> io::Result<()> {
+    pub(super) fn sync_with_names(&self, root: &Path) -> io::Result<()> {
         self.sync()?;
         let (named, retirements) = self.named();
         if !named {
             for folder in folders_to_sync(&self.path, root) {
-                disk.sync_dir(folder)?;
+                self.cache.sync_dir(folder)?;
             }
             self.set_named(retirements);
         }
         Ok(())
     }
 
-    /// Closes the handle if nothing needs it; whether the cache may forget it.
-    fn evict(&self, pin_unsynced: bool) -> bool {
-        let mut shared = self.shared.lock();
+    /// Closes the handle if nothing needs it; whether the cache may forget it. What was used since the last time is
+    /// spared once, if there is a choice.
+    fn evict(&self, pin_unsynced: bool, spare_used: bool) -> bool {
+        // A file that is being opened is in use; and its opener may be the one who looks for a descriptor.
+        let Some(mut shared) = self.shared.try_lock() else { return false };
         let unsynced = pin_unsynced && shared.synced < shared.writes;
-        if shared.handle.is_some() && (shared.writing || unsynced || self.used.swap(false, Ordering::Relaxed)) {
+        let used = self.used.swap(false, Ordering::Relaxed) && spare_used;
+        if shared.handle.is_some() && (shared.writing || unsynced || used) {
             return false;
         }
         shared.handle = None;
@@ -262,9 +265,28 @@ impl HandleCache {
                 break;
             }
             let oldest = files.pop_front().expect("there are more than the limit");
-            if oldest.upgrade().is_some_and(|file| !file.evict(self.pin_unsynced)) {
+            if oldest.upgrade().is_some_and(|file| !file.evict(self.pin_unsynced, true)) {
                 files.push_back(oldest);
             }
         }
+    }
+
+    /// Does what takes a file descriptor. When none is left (others in this process, or on this machine, may have taken
+    /// more than they were thought to), closes every file that may be closed and tries once more.
+    pub(super) fn with_descriptor<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match attempt() {
+            Err(error) if is_out_of_descriptors(&error) => {
+                let needed =
+                    |file: &Weak<WalFile>| file.upgrade().is_some_and(|file| !file.evict(self.pin_unsynced, false));
+                self.files.lock().retain(needed);
+                attempt()
+            }
+            done => done,
+        }
+    }
+
+    /// Makes the names in a folder durable.
+    pub(super) fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        self.with_descriptor(|| self.disk.sync_dir(folder))
     }
 }

@@ -58,7 +58,7 @@ pub struct WalOptions {
     pub direct_sync_bytes: usize,
     /// Free bytes below which appends are refused.
     pub reserve_bytes: u64,
-    /// Files kept open at most (more while that many wait for their sync).
+    /// Files kept open at most. With [`Durability::Fsync`] rounds wait while that many wait for their sync.
     pub open_files: usize,
     /// What `flushed` means.
     pub durability: Durability,
@@ -70,6 +70,9 @@ pub enum Refusal {
     /// The disk is full, or its reserve is reached.
     #[error("no space left on the disk for {0}")]
     DiskFull(PathBuf),
+    /// No file descriptor was left to open it with.
+    #[error("no file descriptor is left to open {0}")]
+    NoDescriptor(PathBuf),
 }
 
 /// What went wrong in the WAL, on what.

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 
 use super::file::WalFile;
 use super::queue::Done;
-use super::{Append, IoContext, WalError, is_full_error};
+use super::{Append, IoContext, Refusal, WalError, is_full_error};
+use crate::io::disk::is_out_of_descriptors;
 
 /// What a round does to one file.
 pub(super) struct Touched {
@@ -19,14 +20,14 @@ pub(super) struct Touched {
     pub(super) last_token: u64,
     /// So much that the file is synced itself.
     pub(super) direct: bool,
-    /// There was no room for it.
-    pub(super) refused: bool,
+    /// Why it was not written.
+    pub(super) refused: Option<Refusal>,
 }
 
 impl Touched {
     /// Whether its bytes go to the journal.
     pub(super) fn is_journalled(&self) -> bool {
-        !self.direct && !self.refused
+        !self.direct && self.refused.is_none()
     }
 }
 
@@ -91,7 +92,7 @@ impl Round {
                 first_token: append.token,
                 last_token: append.token,
                 direct: false,
-                refused: false,
+                refused: None,
             });
             self.touched.len() - 1
         };
@@ -109,7 +110,7 @@ impl Round {
             let touched = &mut self.touched[appends[0].slot];
             let parts: SmallVec<[IoSlice<'_>; 32]> =
                 appends.iter().map(|placed| IoSlice::new(&placed.append.data)).collect();
-            touched.refused = !write_or_cut_back(&touched.file, &parts, touched.start)?;
+            touched.refused = write_or_cut_back(&touched.file, &parts, touched.start)?;
         }
         Ok(())
     }
@@ -121,12 +122,13 @@ impl Round {
     }
 }
 
-/// Whether there was room. When there was not, the file ends at `start` again, durably: what was refused must not
+/// Writes, or says what there was no room or no descriptor for. Where the room ran out, the file ends at `start` again, durably: what was refused must not
 /// come back after a crash.
-fn write_or_cut_back(file: &WalFile, parts: &[IoSlice<'_>], start: u64) -> Result<bool, WalError> {
+fn write_or_cut_back(file: &WalFile, parts: &[IoSlice<'_>], start: u64) -> Result<Option<Refusal>, WalError> {
     let path: &Path = file.path();
     let handle = match file.begin_write() {
-        Err(error) if is_full_error(&error) => return Ok(false),
+        Err(error) if is_full_error(&error) => return Ok(Some(Refusal::DiskFull(path.to_owned()))),
+        Err(error) if is_out_of_descriptors(&error) => return Ok(Some(Refusal::NoDescriptor(path.to_owned()))),
         opened => opened.on("open", path)?,
     };
     let result = handle.write_all_at(parts, start);
@@ -135,8 +137,8 @@ fn write_or_cut_back(file: &WalFile, parts: &[IoSlice<'_>], start: u64) -> Resul
         Err(error) if is_full_error(&error) => {
             handle.set_len(start).on("cut back", path)?;
             handle.sync_all().on("sync", path)?;
-            Ok(false)
+            Ok(Some(Refusal::DiskFull(path.to_owned())))
         }
-        other => other.on("write", path).map(|()| true),
+        other => other.on("write", path).map(|()| None),
     }
 }

@@ -8,6 +8,8 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 /// What positions, lengths and memory addresses of direct reads and writes are multiples of: a page, and the largest
 /// sector of today's disks.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -104,6 +106,11 @@ pub trait DiskFile: Send + Sync {
         }
         Ok(())
     }
+}
+
+/// Whether the process, or the system, has no file descriptor left: nothing was opened, and what is open is as it was.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Makes a folder and those above it, so that they survive a power loss.

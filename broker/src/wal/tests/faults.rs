@@ -6,6 +6,8 @@ use crate::wal::WalError;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 #[test]
 fn flushed_is_told_once_per_file_and_round_with_the_last_token() {
@@ -364,4 +366,52 @@ fn at_most_so_many_files_are_kept_open() {
         assert_eq!(&read, b"data");
     }
     assert!(files.iter().filter(|file| file.is_open()).count() <= 4);
+}
+
+#[test]
+fn files_that_wait_for_their_sync_are_never_more_than_may_be_open() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, WalOptions { open_files: 4, ..options() });
+    let path = |n| PathBuf::from(format!("/data/wal/topic/{n}/0.log"));
+    let files: Vec<_> = (0..40).map(|n| f.wal.file(path(n), Weak::<Probe>::new())).collect();
+    for file in &files {
+        append(&f.wal, file, 0, b"data", 1);
+    }
+    while f.stepper.commit().expect("committed") || f.stepper.run_job().expect("synced") {
+        assert!(files.iter().filter(|file| file.is_open()).count() <= 4);
+    }
+    for n in 0..40 {
+        assert_eq!(contents(&disk, &path(n)).as_deref(), Some(b"data".as_slice()), "{n}");
+    }
+}
+
+#[test]
+fn where_no_descriptor_is_left_idle_files_are_closed_and_the_open_is_tried_again() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, options());
+    let idle = f.wal.file(PathBuf::from("/data/wal/topic/1/1.log"), Weak::<Probe>::new());
+    append(&f.wal, &idle, 0, b"data", 1);
+    f.stepper.sync_all().expect("synced");
+    assert!(idle.is_open());
+    disk.fail(Operation::Create, "0.log", 1, EMFILE);
+    f.append(0, b"data", 1);
+    f.stepper.run().expect("committed");
+    assert_eq!(f.probe.told(), Told { flushed: vec![1], refused: vec![] });
+    assert!(!idle.is_open());
+}
+
+#[test]
+fn where_no_descriptor_can_be_freed_the_append_is_refused_and_the_wal_goes_on() {
+    let disk = SimDisk::new();
+    let mut f = Fixture::open(&disk, options());
+    disk.fail(Operation::Create, "0.log", 1, EMFILE);
+    disk.fail(Operation::Create, "0.log", 2, ENFILE);
+    f.append(0, b"data", 1);
+    f.stepper.run().expect("a file that was not opened has lost nothing");
+    assert_eq!(f.probe.told(), Told { flushed: vec![], refused: vec![1] });
+    f.wal.resume(&f.file);
+    f.append(0, b"data", 2);
+    f.stepper.shutdown().expect("closed");
+    assert_eq!(f.probe.told(), Told { flushed: vec![2], refused: vec![1] });
+    assert_eq!(contents(&disk.crash(1), f.file.path()).as_deref(), Some(b"data".as_slice()));
 }
