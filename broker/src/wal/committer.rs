@@ -102,7 +102,7 @@ impl Committer {
         if self.backlog.is_empty() {
             return self.idle();
         }
-        let budget = if self.journals { self.ring.budget() } else { Some(UNJOURNALLED_ROUND_BYTES) };
+        let budget = if self.journals { self.budget()? } else { Some(UNJOURNALLED_ROUND_BYTES) };
         let files_left = self.files_left();
         let Some(budget) = budget.filter(|_| files_left > 0) else {
             self.start_jobs(true);
@@ -117,6 +117,16 @@ impl Committer {
         self.tell_all();
         self.start_jobs(false);
         Ok(Progress::Committed)
+    }
+
+    /// Bytes that the next round may take of the journal; begins its next file when it is due.
+    fn budget(&mut self) -> Result<Option<u64>, WalError> {
+        let budget = self.ring.budget();
+        if !self.ring.wants_empty_round() {
+            return Ok(budget);
+        }
+        self.begin()?;
+        Ok(self.ring.budget())
     }
 
     fn idle(&mut self) -> Result<Progress, WalError> {
@@ -282,8 +292,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Declares durably that nothing written to the journal before is needed. Whatever follows an opening relies on it:
-    /// files are cut or deleted without a record, because none of their records is live.
+    /// Declares durably, with an empty round, what of the journal is spent: after an opening all that was written before.
+    /// Whatever follows an opening relies on it: files are cut or deleted without a record, because none of their records
+    /// is live.
     pub(super) fn begin(&mut self) -> Result<(), WalError> {
         assert!(self.round.is_empty(), "a journal is begun before anything is gathered");
         self.encoder.clear();

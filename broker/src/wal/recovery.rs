@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::background::FILES_SYNCED_SINGLY;
 use super::file::all_folders;
-use super::journal::ring::{FILE_BYTES_MIN, Found, JournalFile, file_number};
+use super::journal::ring::{self, FILE_BYTES_MIN, Found, JournalFile, file_number};
 use super::journal::{self, ALIGNMENT, Entry, FileId, Position, Round};
 use super::{IoContext, WalError};
 use crate::io::disk::{Disk, DiskFile, OpenMode};
@@ -51,6 +51,7 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
     let (files, next_file) = journal_files(disk, dir)?;
     let mut survey = Survey::default();
     let mut found = Vec::new();
+    let mut unreadable = Vec::new();
     // The journal's first file is there before the first append: without one no file was ever written.
     let used = !files.is_empty();
     for (path, handle) in files {
@@ -61,6 +62,9 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
             // Its preparation was cut short.
             disk.remove_file(&path).on("remove", &path)?;
         } else {
+            if generation == 0 && bytes.iter().any(|byte| *byte != 0) {
+                unreadable.push((path.clone(), bytes.len() as u64));
+            }
             found.push((path, capacity, generation));
         }
     }
@@ -79,6 +83,9 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, root: &Path, open_files: usiz
     }
     if !survey.clean {
         survey.replay(disk, root, open_files)?;
+    }
+    for (path, bytes) in unreadable {
+        ring::wipe(disk, &path, bytes).on("wipe", &path)?;
     }
     let files = found.into_iter().map(|(path, capacity, generation)| {
         let handle = disk.open(&path, OpenMode::Direct).on("open", &path)?;

@@ -2,6 +2,10 @@
 //!
 //! Files are begun anew strictly in the order of their generations, so what lies on the disk is always an unbroken
 //! run of the newest ones: replaying all of it, spent or not, only ever repeats what the files already hold.
+//!
+//! That would not be so of some of a file's rounds without those that followed, a retirement among them. So a file that
+//! holds rounds is begun anew with one block that says nothing: whatever power loss leaves of it, either all the old
+//! rounds are there or none is readable.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -64,18 +68,31 @@ pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: u64, reserve: u64) ->
 
 fn fill(disk: &dyn Disk, path: &Path, dir: &Path, bytes: u64) -> io::Result<JournalFile> {
     let handle = disk.open(path, OpenMode::Create)?;
-    let zeros = vec![0; ZERO_CHUNK.min(bytes as usize)];
-    let mut at = 0;
-    while at < bytes {
-        let chunk = &zeros[..zeros.len().min((bytes - at) as usize)];
-        handle.write_all_at(&[IoSlice::new(chunk)], at)?;
-        at += chunk.len() as u64;
-    }
+    write_zeros(handle.as_ref(), bytes)?;
     // A file system may find only now that it has no room for what it took.
     handle.sync_all()?;
     disk.sync_dir(dir)?;
     let handle = disk.open(path, OpenMode::Direct)?;
     Ok(JournalFile { path: path.to_owned(), handle, capacity: bytes, generation: 0 })
+}
+
+/// Overwrites a journal file that holds no readable round, durably: with its first round gone, those behind it would
+/// follow a new one at its place, for nobody knows their generation any more.
+pub(crate) fn wipe(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
+    let handle = disk.open(path, OpenMode::Write)?;
+    write_zeros(handle.as_ref(), bytes)?;
+    handle.sync_data()
+}
+
+fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; ZERO_CHUNK.min(bytes as usize)];
+    let mut at = 0;
+    while at < bytes {
+        let chunk = &zeros[..zeros.len().min((bytes - at) as usize)];
+        file.write_all_at(&[IoSlice::new(chunk)], at)?;
+        at += chunk.len() as u64;
+    }
+    Ok(())
 }
 
 /// See the module.
@@ -84,6 +101,8 @@ pub(crate) struct Ring {
     file_bytes: u64,
     files_max: usize,
     current: JournalFile,
+    /// Whether the next round goes over those of an older generation, which must stay whole until it is there.
+    over_rounds: bool,
     /// Where the next round goes.
     position: u64,
     /// The others, oldest generation first; fresh ones (generation 0) before all.
@@ -125,6 +144,7 @@ impl Ring {
             found.next_file += 1;
             prepare(disk, &path, file_bytes.min(FIRST_FILE_BYTES), 0)?.ok_or(io::ErrorKind::StorageFull)?
         };
+        let over_rounds = current.generation != 0;
         current.generation = found.next_generation;
         let here = Position { generation: current.generation, byte: 0 };
         Ok(Self {
@@ -132,6 +152,7 @@ impl Ring {
             file_bytes,
             files_max,
             current,
+            over_rounds,
             position: 0,
             others,
             next_generation: found.next_generation + 1,
@@ -152,6 +173,11 @@ impl Ring {
     /// What a synced round says is spent.
     pub(crate) fn spent_durable(&self) -> Position {
         self.spent_durable
+    }
+
+    /// Whether an empty round must come next, before any other.
+    pub(crate) fn wants_empty_round(&self) -> bool {
+        self.over_rounds
     }
 
     /// The file being written, for messages.
@@ -191,6 +217,7 @@ impl Ring {
             None if all_spent => {}
             _ => return false,
         }
+        self.over_rounds = self.current.generation != 0;
         self.current.generation = self.next_generation;
         self.next_generation += 1;
         self.position = 0;
@@ -218,8 +245,10 @@ impl Ring {
         let round = encoder.finish(stamp, data.iter().copied());
         let bytes = round.len() as u64;
         assert!(bytes <= self.remaining(), "a round of {bytes} bytes keeps to its budget");
+        assert!(!self.over_rounds || bytes == ALIGNMENT, "old rounds stay whole until one block has ended them all");
         self.current.handle.write_all_at(&[IoSlice::new(round)], self.position)?;
         sync(self.current.handle.as_ref())?;
+        self.over_rounds = false;
         self.position += bytes;
         self.next_round += 1;
         self.spent_durable = stamp.spent;

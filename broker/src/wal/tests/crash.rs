@@ -403,6 +403,12 @@ fn an_unsynced_removal_may_be_undone_by_a_later_power_loss() {
     run_case(3_033_400_160);
 }
 
+/// The journal's only file is begun anew and loses its first round; what it held before follows the next life's rounds.
+#[test]
+fn rounds_of_a_journal_that_was_begun_anew_do_not_come_back() {
+    run_case(769_042_082);
+}
+
 #[test]
 fn flushed_means_present_after_any_crash() {
     if let Some(seed) = from_environment("CHRONIK_SEED") {

@@ -279,6 +279,58 @@ fn a_retired_file_is_never_replayed() {
     }
 }
 
+/// Power was lost while the journal's only file was begun anew, and took its first block.
+#[test]
+fn what_an_unreadable_journal_held_never_follows_what_is_written_over_it() {
+    let options = WalOptions { journal_files: 1, ..options() };
+    let mut f = Fixture::open(&SimDisk::new(), options.clone());
+    f.append(0, &[1; 100], 1);
+    f.stepper.commit().expect("committed");
+    f.append(100, &[2; 100], 2);
+    f.stepper.commit().expect("committed");
+    f.stepper.retire(&f.file.clone()).expect("retired");
+    let handle = f.file.handle().expect("open");
+    handle.set_len(50).and_then(|()| handle.sync_data()).expect("cut");
+    let journal = f.disk.open(&Path::new(DIR).join("00000001.journal"), OpenMode::Write).expect("there");
+    journal.write_all_at(&[std::io::IoSlice::new(&[0xff; 512])], 0).and_then(|()| journal.sync_data()).expect("lost");
+
+    let f = Fixture::open(&f.disk.kill(), options.clone());
+    f.append(50, &[3; 100], 1);
+    let mut stepper = f.stepper;
+    stepper.commit().expect("committed");
+    for seed in 0..50 {
+        let after = f.disk.crash(seed);
+        let f = Fixture::open(&after, options.clone());
+        assert_eq!(contents(&after, f.file.path()).expect("there"), [vec![1; 50], vec![3; 100]].concat());
+    }
+}
+
+/// The rounds that are written over are all there, or none of them, whatever power loss does.
+#[test]
+fn a_journal_file_begun_anew_revives_no_part_of_what_it_held() {
+    for (fault_point, seed) in (1..9).flat_map(|point| (0..40).map(move |seed| (point, seed))) {
+        let options = WalOptions { journal_files: 1, ..options() };
+        let mut f = Fixture::open(&SimDisk::new(), options.clone());
+        let mut length = 0;
+        // Every round takes one block; the last but two leave the file nearly full.
+        for token in 0..14 {
+            f.append(length, &[token as u8; 100], token + 1);
+            f.stepper.commit().expect("committed");
+            length += 100;
+        }
+        f.stepper.sync_all().expect("synced");
+        f.disk.crash_at(fault_point);
+        f.append(length, &[14; 9000], 15);
+        // It fails, because the power does.
+        let _ = f.stepper.run();
+        let flushed = if f.probe.told().flushed.contains(&15) { length + 9000 } else { length };
+        let after = f.disk.crash(seed);
+        let f = Fixture::open(&after, options);
+        let found = contents(&after, f.file.path()).expect("there").len() as u64;
+        assert!(found >= flushed, "{found} of {flushed} bytes are there after fault point {fault_point}, seed {seed}");
+    }
+}
+
 #[test]
 fn a_shutdown_leaves_nothing_to_replay() {
     let disk = SimDisk::new();
