@@ -87,6 +87,7 @@ pub struct AdminService(Arc<AdminOptions>);
 
 type Answer<T> = Result<Response<T>, Status>;
 
+#[expect(clippy::unnecessary_wraps, reason = "each call ends in an answer")]
 fn answer<T>(message: T) -> Answer<T> {
     Ok(Response::new(message))
 }

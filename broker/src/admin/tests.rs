@@ -202,7 +202,7 @@ async fn any_node_tells_the_whole_cluster_as_the_leader_sees_it() {
     let raft = told.raft.expect("there is a group");
     assert_eq!(raft.leader, Some(0));
     assert_eq!(
-        raft.members.iter().map(|member| member.role()).collect::<Vec<_>>(),
+        raft.members.iter().map(super::proto::RaftMember::role).collect::<Vec<_>>(),
         [RaftRole::Leader, RaftRole::Voter, RaftRole::Voter]
     );
     assert!(raft.members.iter().all(|member| member.progress.is_some()), "asked of the leader");

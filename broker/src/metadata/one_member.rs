@@ -78,15 +78,15 @@ impl Membership for OneMember {
     }
 
     fn promote(&self, _node: NodeId) -> Changing<'_, ()> {
-        unimplemented!("the admin service proposes commands, which an operator's lease can guard")
+        panic!("the admin service proposes commands, which an operator's lease can guard")
     }
 
     fn demote(&self, _node: NodeId) -> Changing<'_, ()> {
-        unimplemented!("as `promote`")
+        panic!("as `promote`")
     }
 
     fn remove(&self, _node: NodeId) -> Changing<'_, ()> {
-        unimplemented!("as `promote`")
+        panic!("as `promote`")
     }
 
     fn transfer_leadership(&self, to: NodeId) -> Changing<'_, ()> {

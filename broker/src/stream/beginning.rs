@@ -62,7 +62,8 @@ mod tests {
     fn rule_3_a_follower_keeps_what_lies_below_the_end_of_the_last_epoch_that_both_share() {
         type Epochs = &'static [(i32, i64)];
         // (leader's epochs, start, end) and (follower's epochs, end) → (truncate to, start at)
-        let cases: [((Epochs, i64, i64), (Epochs, i64), (i64, i64)); 11] = [
+        type Case = ((Epochs, i64, i64), (Epochs, i64), (i64, i64));
+        let cases: [Case; 11] = [
             ((&[], 0, 0), (&[], 0), (0, 0)),
             ((&[(0, 0)], 0, 9), (&[], 0), (0, 0)),
             ((&[(0, 0)], 0, 9), (&[(0, 0)], 5), (5, 5)),

@@ -39,7 +39,9 @@ pub async fn keep_isrs(
             _ = ticks.tick() => {
                 let all = partitions.all();
                 let now = clock.monotonic();
-                all.iter().for_each(|partition| partition.tick(now, lag_max));
+                for partition in &all {
+                    partition.tick(now, lag_max);
+                }
                 all
             }
         };
@@ -107,7 +109,7 @@ mod tests {
     use crate::stream::testing::{NODE, Node};
 
     const FOLLOWER: NodeId = NodeId::new(1);
-    const FOR_EVER: Duration = Duration::from_secs(3600);
+    const FOR_EVER: Duration = Duration::from_hours(1);
 
     /// Applies what is proposed, and loses the answers to the first of them.
     struct Forgetful {

@@ -193,6 +193,7 @@ mod tests {
         Duration::from_secs(count)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `wanted` asks for it")]
     fn alive(node: NodeId) -> Option<BrokerEpoch> {
         Some(BrokerEpoch::new(100 + i64::from(node.get())))
     }

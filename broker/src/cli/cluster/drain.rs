@@ -16,7 +16,7 @@ use crate::cli::output::Output;
 /// What is quicker shows no progress.
 const SHOW_AFTER: Duration = Duration::from_secs(2);
 /// How long it is tried to reach another node when the one that is watched through goes away.
-const RECONNECT_FOR: Duration = Duration::from_secs(60);
+const RECONNECT_FOR: Duration = Duration::from_mins(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
@@ -72,10 +72,10 @@ impl DrainRow {
             _ => format!("node {node}: {} of {} partitions left", self.partitions_left, self.partitions_total),
         };
         if let Some(bytes) = self.bytes_left {
-            text += &format!(", {}", bytes_text(bytes));
+            text.extend([", ", &bytes_text(bytes)]);
         }
         if let Some(why) = &self.blocked {
-            text += &format!("; {why}");
+            text.extend(["; ", why]);
         }
         text
     }

@@ -178,7 +178,7 @@ mod tests {
         let response = ask(&plane, vec![to("none", 0, None), to("t", 0, Some(&target))], true).await;
         assert_eq!(codes(&response), [ErrorCode::UnknownTopicOrPartition.code(), 0]);
         let registration = plane.registration("t", 0);
-        assert_eq!(registration.adding().map(|it| it.get()).collect::<Vec<_>>(), other);
+        assert_eq!(registration.adding().map(crate::ids::NodeId::get).collect::<Vec<_>>(), other);
         // While it runs, the replication factor is that of its target.
         let response = ask(&plane, vec![to("t", 0, Some(&[0, 1, 2]))], false).await;
         assert_eq!(codes(&response), [ErrorCode::InvalidReplicationFactor.code()]);

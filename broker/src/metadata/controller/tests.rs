@@ -29,7 +29,7 @@ struct Story {
 
 fn options() -> ControllerOptions {
     let (suspect, session) = (Duration::from_secs(1), Duration::from_secs(2));
-    ControllerOptions { suspect, session, ..ControllerOptions::default() }
+    ControllerOptions { session, suspect, ..ControllerOptions::default() }
 }
 
 fn ms(ms: u64) -> Duration {

@@ -115,12 +115,11 @@ impl Partition {
         } else {
             self.log.append_as_follower(at, record.batch, admission).map_err(|error| rejection(error.into()))
         };
-        match appended {
-            Ok(end) => follower.appended(end),
-            Err(_) => {
-                follower.end();
-                self.progress.lock().following = None;
-            }
+        if let Ok(end) = appended {
+            follower.appended(end);
+        } else {
+            follower.end();
+            self.progress.lock().following = None;
         }
         appended.map(|_| ())
     }

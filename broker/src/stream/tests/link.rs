@@ -17,9 +17,11 @@ use crate::wal::Admission;
 /// Sessions are numbered over all links: of one leadership they only grow.
 static SESSIONS: AtomicU64 = AtomicU64::new(0);
 
+type Flushed = VecDeque<(Session, Offset)>;
+
 /// What the follower's node sends back.
 #[derive(Default)]
-pub(super) struct Acks(Mutex<(VecDeque<(Session, Offset)>, Option<Reject>)>);
+pub(super) struct Acks(Mutex<(Flushed, Option<Reject>)>);
 
 impl AckSink for Acks {
     fn flushed(&self, _partition: TopicPartition, session: Session, end: Offset) {
