@@ -80,7 +80,8 @@ impl FileBudget {
 
     fn of(limit: u64) -> Self {
         let shared = limit - KEPT_FOR_OTHERS.min(limit / 4);
-        let log_files = (shared / 2).min(MOST_LOG_FILES);
+        // A log file that is closed can be opened again; a connection that is refused is a client without service.
+        let log_files = (shared / 3).min(MOST_LOG_FILES);
         let connections = usize::try_from(shared - log_files).unwrap_or(usize::MAX);
         Self { log_files: log_files as usize, connections }
     }
@@ -94,10 +95,10 @@ mod tests {
     fn log_files_connections_and_all_else_stay_below_the_limit_together() {
         for (limit, log_files, connections) in [
             (0, 0, 0),
-            (64, 24, 24),
-            (400, 150, 150),
-            (1024, 384, 384),
-            (20_000, 9744, 9744),
+            (64, 16, 32),
+            (400, 100, 200),
+            (1024, 256, 512),
+            (20_000, 6496, 12_992),
             (1 << 20, 16_384, 1_031_680),
         ] {
             assert_eq!(FileBudget::of(limit), FileBudget { log_files, connections }, "{limit}");
