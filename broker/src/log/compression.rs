@@ -9,7 +9,7 @@ const UNPACKED_BYTES: usize = 64 << 20;
 /// Snappy packs at most 64 bytes into a 3-byte copy: a larger promise is a lie and is not allocated for.
 const MOST_SNAPPY_PER_BYTE: usize = 64;
 /// What unpacks to more is counted before memory is taken for it.
-const LARGE_BYTES: usize = 4 << 20;
+const LARGE_BYTES: usize = 1 << 20;
 /// Largest zstd window that is accepted, as a power of two: what zstd's own command takes.
 const ZSTD_WINDOW_LOG: u32 = 27;
 

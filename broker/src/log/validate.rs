@@ -15,8 +15,8 @@ use super::error::{AppendError, RecordError};
 use super::record::{Record, Records};
 use super::types::{Brief, Origin};
 
-/// Decompression buffers above this are not kept for the next batch.
-const KEPT_BUFFER_BYTES: usize = 4 << 20;
+/// What unpacks to more is unpacked one at a time.
+const SHARED_BUFFER_BYTES: usize = 4 << 20;
 /// Unpacking and packing more than this takes long: more than a millisecond or so.
 const BRIEF_PACKED_BYTES: usize = 64 << 10;
 const BRIEF_UNPACKED_BYTES: usize = 512 << 10;
@@ -26,7 +26,7 @@ const SHOWN_ERRORS: usize = 3;
 /// Bad records of one batch that are told to the client; a batch may have millions.
 const MOST_ERRORS: usize = 1000;
 
-/// Held while a batch above `KEPT_BUFFER_BYTES` is unpacked and checked.
+/// Held while a batch above `SHARED_BUFFER_BYTES` is unpacked and checked.
 static ONE_LARGE: Mutex<()> = Mutex::new(());
 
 thread_local! {
@@ -297,16 +297,17 @@ fn check_records(bytes: Bytes, header: BatchHeader, rules: Rules<'_>, pace: Pace
             }
             // Most batches are small. Of the others one at a time is unpacked: each may take as much as the limit.
             let _alone;
-            let outcome = match decompress(source, payload, limit.min(KEPT_BUFFER_BYTES), unpacked) {
-                Err(DecompressError::TooLarge(_)) if limit > KEPT_BUFFER_BYTES => {
+            let outcome = match decompress(source, payload, limit.min(SHARED_BUFFER_BYTES), unpacked) {
+                Err(DecompressError::TooLarge(_)) if limit > SHARED_BUFFER_BYTES => {
                     _alone = ONE_LARGE.lock();
                     decompress(source, payload, limit, unpacked)
                 }
                 outcome => outcome,
             };
             let outcome = outcome.map_err(refused).and_then(|()| check_payload(unpacked, header, target, rules));
+            // What takes long is done on many threads in turn: each would keep its own.
             unpacked.clear();
-            unpacked.shrink_to(KEPT_BUFFER_BYTES);
+            unpacked.shrink_to(BRIEF_UNPACKED_BYTES);
             outcome.map(Some)
         })?
     };
