@@ -243,7 +243,7 @@ fn fetch(cluster: &Cluster, node: &Serving, partition: TopicPartition, from: i64
             return (from < start.get()).then_some(start.get());
         }
         Err(why) => {
-            cluster.checker.violated(format!("{partition:?} at node {}: {why}", node.process.machine));
+            cluster.unreadable(node, partition, &why);
             return None;
         }
         Ok(_) if from >= offsets.high_watermark.get() => return None,
@@ -255,7 +255,7 @@ fn fetch(cluster: &Cluster, node: &Serving, partition: TopicPartition, from: i64
             found.end.map(|end| end.get().min(offsets.high_watermark.get()))
         }
         Err(why) => {
-            cluster.checker.violated(format!("{partition:?} at node {}: {why}", node.process.machine));
+            cluster.unreadable(node, partition, &why);
             None
         }
     }

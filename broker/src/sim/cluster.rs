@@ -1,6 +1,6 @@
 //! The machines together, and how clients and administrators reach them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,14 +106,17 @@ impl Cluster {
 
     /// Creates a topic; until it is there.
     pub(super) async fn create(&self, plan: &TopicPlan) {
+        // A node whose image is old may yet name another topic so.
+        let mut proposed = BTreeSet::new();
         loop {
             let id = TopicId::from_uuid(self.draw()).expect("a drawn id is not nil");
             let assignment = (0..plan.partitions).map(|_| self.replicas(plan.replicas)).collect();
             let topic = NewTopic { name: plan.name.clone(), id, assignment, configs: configs(plan) };
             // It may be there though nobody heard of it: then it is found in the image.
             let outcome = self.propose(Command::CreateTopic(topic)).await;
+            proposed.insert(id);
             let found = self.image().and_then(|image| image.topic(&plan.name).map(|topic| topic.id));
-            if let Some(id) = found {
+            if let Some(id) = found.filter(|id| proposed.contains(id)) {
                 note!(self.world.trace, "topic {} is {id:?}", plan.name);
                 for index in 0..plan.partitions {
                     let partition = TopicPartition { topic: id, partition: (index as i32).into_index() };
@@ -132,8 +135,8 @@ impl Cluster {
         let Some((id, plan)) = self.topics.lock().remove(name) else { return };
         note!(self.world.trace, "topic {name} is deleted");
         loop {
-            self.propose(Command::DeleteTopic(id)).await;
-            if self.image().is_some_and(|image| image.topic_by_id(id).is_none()) {
+            let decided = self.propose(Command::DeleteTopic(id)).await;
+            if decided.is_some() && self.image().is_some_and(|image| image.topic_by_id(id).is_none()) {
                 break;
             }
             sleep(Duration::from_millis(200)).await;
@@ -193,11 +196,16 @@ impl Cluster {
                     let Some(end) = found.end else { break };
                     from = end;
                 }
-                Err(why) => {
-                    self.checker.violated(format!("{:?} at node {}: {why}", replica.id(), node.process.machine));
-                    return;
-                }
+                Err(why) => return self.unreadable(node, replica.id(), &why),
             }
+        }
+    }
+
+    /// A replica could not be read: for which there must be a reason.
+    pub(super) fn unreadable(&self, node: &Serving, partition: TopicPartition, why: &dyn std::fmt::Display) {
+        let machine = &self.machines[node.process.machine as usize];
+        if !node.is_gone() && !machine.has_crashed() {
+            self.checker.violated(format!("{partition:?} at node {}: {why}", machine.id));
         }
     }
 
@@ -215,9 +223,7 @@ impl Cluster {
                         offsets.high_watermark.get(),
                         &found.records,
                     ),
-                    Err(why) => {
-                        self.checker.violated(format!("{partition:?} at node {}: {why}", node.process.machine));
-                    }
+                    Err(why) => self.unreadable(&node, partition, &why),
                 }
             }
         }

@@ -10,6 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::clock::SimClock;
 use super::network::{Process, SimNetwork};
@@ -123,6 +124,11 @@ impl Machine {
         self.full.store(bytes.is_some(), Ordering::Relaxed);
     }
 
+    /// Whether its power went in the middle of a write, of which nobody has heard yet.
+    pub(super) fn has_crashed(&self) -> bool {
+        self.state.lock().disk.has_crashed()
+    }
+
     /// Loses its power at the `n`-th operation on its disk from now.
     pub(super) fn crash_at(&self, n: u64) {
         self.state.lock().disk.crash_at(n);
@@ -141,7 +147,8 @@ impl Machine {
         let (stop, gone) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let seed = state.rng.random();
         let life = Life { machine: self.clone(), process, disk: state.disk.clone(), stop: stop.clone(), seed };
-        let task = tokio::spawn(life.live(gone.clone()));
+        let span = tracing::info_span!("node", id = self.id, start = state.starts);
+        let task = tokio::spawn(life.live(gone.clone()).instrument(span));
         state.running = Some(Running { process, task, stop, gone, serving: None });
     }
 
@@ -211,7 +218,9 @@ impl Machine {
             Err(NodeError::Failed(why)) => format!("failed: {why}"),
         };
         note!(self.world.trace, "node {} {outcome}", self.id);
-        let expected = why.is_ok() || crashed || self.full.load(Ordering::Relaxed);
+        // The process before is heard for a while, the longer the more leaders change: who is refused tries again.
+        let in_use = matches!(&why, Err(NodeError::Refused(why)) if why.contains("another process"));
+        let expected = why.is_ok() || crashed || in_use || self.full.load(Ordering::Relaxed);
         if !expected {
             self.world.refusals.lock().push(format!("node {} {outcome}", self.id));
         }

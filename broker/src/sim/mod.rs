@@ -44,6 +44,8 @@ use trace::{Event, Trace, note};
 const CONVERGES_WITHIN: Duration = Duration::from_secs(90);
 /// A partition without faults takes a write within this.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+/// Notes of a failed run that are told.
+const TAIL: usize = 300;
 /// How often it is looked who leads.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -95,6 +97,13 @@ struct Outcome {
     took: Duration,
 }
 
+impl Outcome {
+    fn sum(&self) -> String {
+        let (took, events) = (self.took.as_secs_f64(), self.events.len());
+        format!("{} acknowledged, {} seen, {took:.1} s simulated, {events} events", self.acked, self.seen)
+    }
+}
+
 /// Runs a seed.
 fn run(seed: u64, plant: Option<Plant>) -> Outcome {
     plants::plant(plant);
@@ -128,7 +137,7 @@ async fn simulate(seed: u64, scenario: Scenario) -> Outcome {
     };
     let violation = cluster.checker.violation().or(ended);
     let (acked, seen) = cluster.checker.counts();
-    Outcome { events: trace.events(), violation, tail: trace.tail(150), acked, seen, took: trace.elapsed() }
+    Outcome { events: trace.events(), violation, tail: trace.tail(TAIL), acked, seen, took: trace.elapsed() }
 }
 
 /// Resolves when something is wrong.
@@ -171,7 +180,8 @@ async fn story(cluster: &Arc<Cluster>) -> Result<(), String> {
     }
     let nemesis = Arc::new(Nemesis::new(cluster.clone()));
     nemesis.clone().run(scenario.faults_for_ms).await;
-    nemesis.heal().await;
+    note!(cluster.world.trace, "no more faults");
+    nemesis.heal();
     sleep(Duration::from_secs(1)).await;
     stop.cancel();
     while clients.join_next().await.is_some() {}
@@ -193,7 +203,7 @@ async fn settle(cluster: &Cluster, nemesis: &Nemesis) -> Result<(), String> {
     loop {
         let undrained = nemesis.undrain().await;
         // A disturbance of before may end later than all others.
-        nemesis.heal().await;
+        nemesis.heal();
         match cluster.not_converged() {
             None if undrained => return Ok(()),
             why if Instant::now() > give_up => {

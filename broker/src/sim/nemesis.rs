@@ -164,7 +164,7 @@ impl Nemesis {
     }
 
     /// Nothing is wrong any more; what administrators began is taken back.
-    pub(super) async fn heal(&self) {
+    pub(super) fn heal(&self) {
         let cluster = &self.cluster;
         cluster.world.net.heal();
         cluster.world.net.set_latency(Latency { late_of: 0, ..cluster.world.scenario.latency });
@@ -176,7 +176,6 @@ impl Nemesis {
                 machine.restart_in(0);
             }
         }
-        note!(cluster.world.trace, "no more faults");
     }
 
     /// Drains that are under way end.
