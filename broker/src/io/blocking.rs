@@ -2,7 +2,19 @@
 
 /// Runs what may wait for the disk on a thread that may; a panic there is a panic here.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    #[cfg(test)]
+    if let Some(pause) = crate::sim::pause_before_blocking() {
+        return joined(tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            work()
+        }))
+        .await;
+    }
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
+    match task.await {
         Ok(done) => done,
         Err(why) => match why.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -10,6 +22,15 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+/// How many threads work that waits for the disk is spread over, of `most`: none but this one in the simulation.
+pub fn threads(most: usize) -> usize {
+    #[cfg(test)]
+    if crate::sim::is_running() {
+        return 1;
+    }
+    most
 }
 
 #[cfg(test)]

@@ -7,4 +7,4 @@ pub mod grpc;
 pub mod net;
 pub mod rng;
 
-pub use blocking::blocking;
+pub use blocking::{blocking, threads};
