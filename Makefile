@@ -5,7 +5,7 @@ JOBS ?= 2
 FUZZ_SECONDS ?= 60
 CARGO := cargo
 
-.PHONY: help run build test lint bench fuzz docs
+.PHONY: help run build test lint bench fuzz docs crds
 
 help: ## this help
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -21,9 +21,10 @@ test: ## every test that needs no Kubernetes: unit, property, real processes, re
 	$(CARGO) test -j$(JOBS) --workspace
 	tests/clients/run
 
-lint: ## format, clippy, dependency licences and bans, unused dependencies
+lint: ## format, clippy, stale generated files, dependency licences and bans, unused dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -j$(JOBS) --workspace --all-targets -- -D warnings
+	$(CARGO) run --quiet -j$(JOBS) -p chronik-operator -- crds print --into crds --check
 	tests/lint
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (default 60) from its seeds; needs clang
@@ -34,3 +35,6 @@ bench: build ## side by side with Apache Kafka; needs CHRONIK_PEER
 
 docs: ## write the generated reference pages anew
 	UPDATE_DOCS=1 $(CARGO) test -j$(JOBS) -p chronik-broker --lib docs_
+
+crds: ## write crds/*.yaml anew from the types
+	$(CARGO) run --quiet -j$(JOBS) -p chronik-operator -- crds print --into crds
