@@ -255,6 +255,11 @@ impl Node {
         format!("127.0.0.1:{}", self.ports.kafka)
     }
 
+    /// Where its admin service is.
+    pub fn admin(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.grpc)
+    }
+
     /// A figure of its memory, MiB: `VmRSS` (now) or `VmHWM` (the most so far).
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! The connection to an admin service.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::admin::proto::admin_client::AdminClient;
 use crate::cli::Failure;
 use crate::io::net::Network;
 use crate::io::net::real::RealNetwork;
+use crate::io::net::tls::TlsNetwork;
 
 /// How long an answer may take: a change of the Raft group takes up to 30 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
@@ -34,6 +36,10 @@ pub(in crate::cli) struct AdminAddress {
         hide_env = true
     )]
     admin: String,
+    /// The folder with `ca.crt`, `tls.crt` and `tls.key` of one of the cluster's nodes or its operator, where the nodes' links
+    /// are protected
+    #[arg(long, global = true, value_name = "DIR", env = "CHRONIK_TLS_DIR", hide_env = true)]
+    tls_dir: Option<PathBuf>,
 }
 
 /// A node's admin service that has answered.
@@ -46,7 +52,7 @@ pub(in crate::cli) struct Connected {
 impl AdminAddress {
     /// Connects to the first address that answers.
     pub(in crate::cli) async fn connect(&self) -> Result<Connected, Failure> {
-        let network: Arc<dyn Network> = Arc::new(RealNetwork);
+        let network = self.network().await?;
         let mut last = "no address was given".to_owned();
         for address in self.admin.split(',').map(str::trim).filter(|address| !address.is_empty()) {
             match reach(Arc::clone(&network), address).await {
@@ -57,6 +63,16 @@ impl AdminAddress {
         Err(Failure::Failed(format!(
             "can't reach an admin service at {last}; it is on the gRPC port of each node (--admin HOST:PORT)"
         )))
+    }
+}
+
+impl AdminAddress {
+    /// As the nodes' links are protected.
+    async fn network(&self) -> Result<Arc<dyn Network>, Failure> {
+        let machine: Arc<dyn Network> = Arc::new(RealNetwork);
+        let Some(dir) = &self.tls_dir else { return Ok(machine) };
+        let tls = TlsNetwork::open(machine, dir).await.map_err(|why| Failure::Usage(format!("--tls-dir: {why}")))?;
+        Ok(Arc::new(tls))
     }
 }
 
