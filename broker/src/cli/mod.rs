@@ -1,6 +1,7 @@
 //! The commands: one file each. What they share: the connection flags, output, exit codes.
 
 mod bench;
+mod certificate;
 mod cluster;
 mod completions;
 mod consume;
@@ -61,6 +62,8 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Show what a segment, an index or a journal file holds
     Dump(dump::DumpArgs),
+    /// Keep a node's certificate, out of those of several, in a folder of its own
+    Certificate(certificate::CertificateArgs),
     /// Measure throughput and latency
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -144,6 +147,7 @@ fn dispatch(Cli { shared, command }: Cli) -> Result<(), Failure> {
         Command::Group(command) => block_on(group::run(command, &shared)),
         Command::Cluster(command) => block_on(cluster::run(command, &shared)),
         Command::Dump(args) => dump::run(&args, &shared),
+        Command::Certificate(args) => block_on(certificate::run(args)),
         Command::Bench(command) => block_on(bench::run(command, &shared)),
         Command::Completions(args) => completions::run(&args),
         Command::Version => version::run(&shared),
