@@ -165,7 +165,7 @@ impl Node {
     }
 
     /// The way back: leaders move away first, then clients, the mark of a clean stop last.
-    async fn stop(self) -> Result<(), NodeError> {
+    async fn stop(mut self) -> Result<(), NodeError> {
         self.readiness.enter(Phase::Stopping);
         self.planes.step_aside().await;
         self.groups.release();

@@ -67,6 +67,11 @@ impl Cluster {
         self.0.iter()
     }
 
+    /// The nodes, each by itself.
+    pub fn into_nodes(self) -> impl Iterator<Item = Node> {
+        self.0.into_iter()
+    }
+
     /// Where clients are served: all nodes that have been started.
     pub fn bootstrap(&self) -> String {
         self.0.iter().map(Node::bootstrap).collect::<Vec<_>>().join(",")

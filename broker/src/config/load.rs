@@ -130,14 +130,18 @@ fn assemble(given: Vec<Given>) -> Result<Config, ConfigError> {
         advertised_addr: optional_setting(&chosen, "advertised_addr", advertised)?,
         http_addr: node_setting(&chosen, "http_addr", str::parse)?,
         data_dir: node_setting(&chosen, "data_dir", data_dir)?,
-        node_id: node_setting(&chosen, "node_id", node_id)?,
+        node_id: node_id_in(&chosen)?,
+        rack_file: rack_file(&chosen)?,
         cluster_id: optional_setting(&chosen, "cluster_id", cluster_id)?,
         cluster: cluster_settings(&chosen)?,
         durability: node_setting(&chosen, "chronik.durability", durability)?,
         broker: broker_settings(&chosen)?,
     };
     check_together(&config)?;
-    let identity = Identity { node: chosen.contains_key("node_id"), cluster: chosen.contains_key("cluster_id") };
+    let identity = Identity {
+        node: chosen.contains_key("node_id") || chosen.contains_key(POOL),
+        cluster: chosen.contains_key("cluster_id"),
+    };
     config.cluster.check(config.node_id, identity).map_err(ConfigError::Contradiction)?;
     Ok(config)
 }
@@ -214,6 +218,40 @@ fn data_dir(text: &str) -> Result<PathBuf, String> {
         several if several.contains(',') => Err("Chronik has one data folder".to_owned()),
         one => Ok(PathBuf::from(one)),
     }
+}
+
+/// The first half of a node's id on Kubernetes.
+const POOL: &str = "pool_first_node_id";
+/// The second half.
+const POD: &str = "pod_index";
+
+/// The node's id: given as such, or by its pool and its pod, but never by both, so that there is nothing to guess.
+fn node_id_in(chosen: &BTreeMap<&'static str, Given>) -> Result<NodeId, ConfigError> {
+    let contradiction = |what: String| Err(ConfigError::Contradiction(what));
+    let (pool, pod) = match (chosen.get(POOL), chosen.get(POD)) {
+        (None, None) => return node_setting(chosen, "node_id", node_id),
+        (Some(half), None) => return contradiction(format!("{half} is given without {POD}")),
+        (None, Some(half)) => return contradiction(format!("{half} is given without {POOL}")),
+        (Some(pool), Some(pod)) => (pool, pod),
+    };
+    if let Some(id) = chosen.get("node_id") {
+        return contradiction(format!("{id} is given beside {pool} and {pod}: leave one or the others out"));
+    }
+    let half = |given: &Given| node_id(given.value.trim()).map_err(|reason| invalid(given, reason));
+    let (first, index) = (half(pool)?.get(), half(pod)?.get());
+    match first.checked_add(index).map(NodeId::try_from) {
+        Some(Ok(id)) => Ok(id),
+        _ => contradiction(format!("{pool} and {pod} together are beyond the largest node id, {}", i32::MAX)),
+    }
+}
+
+/// Where the rack is named, when it is not named in `broker.rack`.
+fn rack_file(chosen: &BTreeMap<&'static str, Given>) -> Result<Option<PathBuf>, ConfigError> {
+    let (file, rack) = ("broker_rack_file", chosen.get("broker.rack"));
+    if let (Some(file), Some(rack)) = (chosen.get(file), rack) {
+        return Err(ConfigError::Contradiction(format!("{file} and {rack} both name the rack: leave one of them out")));
+    }
+    optional_setting(chosen, file, cluster::file)
 }
 
 fn node_id(text: &str) -> Result<NodeId, String> {
@@ -298,6 +336,46 @@ mod tests {
         assert_eq!(config.advertised_addr.map(|it| it.to_string()).as_deref(), Some("broker:1"));
         assert_eq!(config.data_dir, Path::new("/d"));
         assert_eq!(config.durability, Durability::Os);
+    }
+
+    #[test]
+    fn a_pool_and_a_pod_make_a_node_id() {
+        let pod = |first: &str, index: &str, more: &[(&str, &str)]| {
+            let both = [("CHRONIK_POOL_FIRST_NODE_ID", first), ("CHRONIK_POD_INDEX", index)];
+            loaded("", &[&both[..], more].concat(), &[])
+        };
+        assert_eq!(pod("100", "2", &[]).expect("valid").node_id, NodeId::new(102));
+        assert_eq!(pod("0", "2147483647", &[]).expect("valid").node_id, NodeId::new(i32::MAX));
+        let of_cluster = [("CHRONIK_CLUSTER_ID", "c"), ("CHRONIK_SEEDS", "a:1")];
+        assert_eq!(pod("3", "0", &of_cluster).expect("it is an id in a cluster").node_id, NodeId::new(3));
+        for (first, index, more, parts) in [
+            ("1", "2147483647", &[][..], &["pool_first_node_id=1", "pod_index=2147483647", "2147483647"][..]),
+            ("-1", "2", &[], &["pool_first_node_id", "-1"]),
+            ("1", "-2", &[], &["pod_index", "-2"]),
+            ("1", "chronik-2", &[], &["pod_index", "whole number"]),
+            ("1", "2", &[("CHRONIK_NODE_ID", "3")], &["node_id=3 (in CHRONIK_NODE_ID)", "pod_index=2"]),
+            ("1", "2", &[("CHRONIK_BROKER_ID", "3")], &["broker.id=3", "pool_first_node_id=1"]),
+        ] {
+            let error = pod(first, index, more).expect_err("it is refused").to_string();
+            assert_eq!(error.lines().count(), 1, "{error}");
+            for part in parts {
+                assert!(error.contains(part), "{error:?} lacks {part:?}");
+            }
+        }
+        for (given, missing) in
+            [("CHRONIK_POOL_FIRST_NODE_ID", "without pod_index"), ("CHRONIK_POD_INDEX", "without pool_first_node_id")]
+        {
+            let error = loaded("", &[(given, "1")], &[]).expect_err("one half is no id").to_string();
+            assert!(error.contains(given) && error.contains(missing), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_place_names_the_rack() {
+        let config = loaded("broker_rack_file: /etc/pod/rack", &[], &[]).expect("valid");
+        assert_eq!(config.rack_file.as_deref(), Some(Path::new("/etc/pod/rack")));
+        let both = loaded("broker_rack_file: /etc/pod/rack\nbroker.rack: a", &[], &[]).expect_err("two places").to_string();
+        assert!(both.contains("broker_rack_file=/etc/pod/rack") && both.contains("broker.rack=a"), "{both}");
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Its id in the cluster.
     pub node_id: NodeId,
+    /// The file that names its rack, in place of `broker.rack`.
+    pub rack_file: Option<PathBuf>,
     /// The cluster's id; without it, one is drawn at the first start.
     pub cluster_id: Option<String>,
     /// The links to the other nodes.
@@ -123,6 +125,26 @@ pub const NODE_SETTINGS: &[NodeSetting] = &[
         default: "0",
         documentation: "The node's id in its cluster. With `initial_voters` or `seeds` it must be given.",
         synonyms: &["node.id", "broker.id"],
+    },
+    NodeSetting {
+        name: "pool_first_node_id",
+        default: "",
+        documentation: "On Kubernetes, in place of `node_id`: the id of the pool's first node. The node's id is this and \
+                        `pod_index` together.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "pod_index",
+        default: "",
+        documentation: "On Kubernetes, with `pool_first_node_id`: the ordinal of the node's pod in its StatefulSet.",
+        synonyms: &[],
+    },
+    NodeSetting {
+        name: "broker_rack_file",
+        default: "",
+        documentation: "In place of `broker.rack`: a file that names the rack, read when the node registers. One that is \
+                        missing or empty names none.",
+        synonyms: &[],
     },
     NodeSetting {
         name: "cluster_id",

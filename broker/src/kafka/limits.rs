@@ -50,7 +50,7 @@ impl Default for Limits {
             contended_grace: Duration::from_secs(1),
             contended_reader_grace: Duration::from_secs(2),
             min_bytes_per_second: 64 << 10,
-            shutdown_grace: Duration::from_secs(5),
+            shutdown_grace: Duration::from_secs(2),
         }
     }
 }

@@ -108,6 +108,8 @@ pub struct Planes {
     /// Where its ports are.
     pub addresses: Addresses,
     dir: DataDir,
+    /// Whether the cluster was there when this node stepped aside: without a quorum nobody can be told more.
+    heard: bool,
     /// Follows the image and works on the logs.
     back: Tasks,
     /// Streams to and from other nodes.
@@ -128,7 +130,7 @@ impl Planes {
             MetadataSide::start(&io, &mut dir, &settings, &kafka).await?;
         let storage::Storage { wal, logs } = storage::open(&io, open_files, &dir, settings.clone()).await?;
         group::catch_up(&raft).await?;
-        let registration = presence::registration(&dir, &settings, &kafka, &addresses);
+        let registration = presence::registration(&dir, &settings, &kafka, &addresses)?;
         let epoch = presence::register(&raft, registration.clone(), &dir, &settings).await?;
         let mut heartbeats = Tasks::new();
         heartbeats.spawn("tell the controller that this node is alive", |stop| {
@@ -169,6 +171,7 @@ impl Planes {
             link_metrics,
             addresses,
             dir,
+            heard: true,
             back,
             links,
             heartbeats,
@@ -190,21 +193,25 @@ impl Planes {
 
     /// The first half of an orderly stop, while clients are still served: leaders move to other nodes, as far as there are
     /// any that can lead.
-    pub async fn step_aside(&self) {
-        presence::step_aside(&self.raft, &self.partitions, self.epoch).await;
+    pub async fn step_aside(&mut self) {
+        self.heard = presence::step_aside(&self.raft, &self.partitions, self.epoch).await;
     }
 
     /// The second half, when nobody is served any more: the node leaves the ISRs, hands Raft's leadership over, stores what
     /// it has, and marks the stop as clean.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.heartbeats.stop().await;
-        presence::depart(&self.raft, self.epoch).await;
+        if self.heard {
+            presence::depart(&self.raft, self.epoch).await;
+        }
         self.links.stop().await;
         self.logs.stop_background();
         self.back.stop().await;
         let (wal, logs) = (self.wal, self.logs);
         blocking(move || storage::close(&wal, &logs)).await?;
-        presence::hand_over(&self.raft).await;
+        if self.heard {
+            presence::hand_over(&self.raft).await;
+        }
         self.metadata.stop().await;
         let (raft, dir, epoch) = (self.raft, self.dir, self.epoch);
         blocking(move || {

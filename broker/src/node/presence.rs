@@ -1,5 +1,8 @@
 //! A node's presence in its cluster: it controls it while it leads, registers, is heard of, steps aside and leaves.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +14,23 @@ use crate::config::{HostPort, Settings};
 use crate::datadir::DataDir;
 use crate::ids::{BrokerEpoch, NodeId};
 use crate::kafka::configs::initial_settings;
-use crate::metadata::controller::{self, ControllerOptions, ControllerService, RegisterError, register_node};
+use crate::metadata::controller::{
+    self, ControllerOptions, ControllerService, LeaveError, RegisterError, register_node,
+};
 use crate::metadata::{ClusterVersion, Endpoint, Image, Membership as _, MetadataPlane as _, Node, Seat};
 use crate::raft::{Me, ProbeDialler, RaftNode};
 use crate::stream::Partitions;
 use crate::wal::Durability;
 
-/// How long an orderly stop waits until leaders have moved.
-const STEP_ASIDE_WITHIN: Duration = Duration::from_secs(5);
+/// How long an orderly stop waits until leaders have moved. A cluster that has a quorum takes far less, also when it must
+/// elect a leader first; without one a stop must not take long: all of a cluster may be stopping at once.
+const STEP_ASIDE_WITHIN: Duration = Duration::from_secs(2);
 /// How long it waits until the node has left the ISRs; others notice its end anyway.
-const DEPART_WITHIN: Duration = Duration::from_secs(3);
+const DEPART_WITHIN: Duration = Duration::from_secs(1);
 /// How long it waits until another voter leads Raft; others elect one anyway.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
+/// The longest name of a rack, bytes.
+const RACK_BYTES: u64 = 4096;
 
 /// Controls the cluster whenever this node leads the metadata plane.
 pub(super) fn control(
@@ -43,9 +51,18 @@ pub(super) fn control(
 }
 
 /// What this process registers as.
-pub(super) fn registration(dir: &DataDir, settings: &Settings, kafka: &HostPort, addresses: &Addresses) -> Node {
+pub(super) fn registration(
+    dir: &DataDir,
+    settings: &Settings,
+    kafka: &HostPort,
+    addresses: &Addresses,
+) -> Result<Node, NodeError> {
     let endpoint = |address: &HostPort| Endpoint { host: address.host.clone(), port: address.port };
-    Node {
+    let rack = match &settings.config().rack_file {
+        Some(file) => rack_in(file).map_err(|why| refused(format!("broker_rack_file {}: {why}", file.display())))?,
+        None => settings.at_start().broker_rack,
+    };
+    Ok(Node {
         id: settings.node(),
         directory: dir.identity().directory,
         // Decided when the command is applied.
@@ -56,10 +73,26 @@ pub(super) fn registration(dir: &DataDir, settings: &Settings, kafka: &HostPort,
         port: kafka.port,
         wal: Some(endpoint(&addresses.wal)),
         grpc: Some(endpoint(&addresses.grpc)),
-        rack: settings.at_start().broker_rack,
+        rack,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         newest_version: ClusterVersion::NEWEST,
+    })
+}
+
+/// The rack that a file names: its text, without white space around it. Kubernetes makes the file of a pod's annotation,
+/// empty where there is none.
+fn rack_in(file: &Path) -> io::Result<Option<String>> {
+    let mut text = String::new();
+    match File::open(file) {
+        Ok(file) => file.take(RACK_BYTES + 1).read_to_string(&mut text)?,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(why),
+    };
+    let rack = text.trim();
+    if text.len() as u64 > RACK_BYTES || rack.chars().any(char::is_control) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it must hold one short line"));
     }
+    Ok((!rack.is_empty()).then(|| rack.to_owned()))
 }
 
 /// Registers this process; gives a new cluster its first settings.
@@ -92,13 +125,15 @@ pub(super) async fn keep_alive(
     stop.run_until_cancelled(beats).await.map_or(Ok(()), |superseded| Err(superseded.to_string()))
 }
 
-/// Moves leaders away from this node, which still serves, and waits until its replicas know.
-pub(super) async fn step_aside(raft: &RaftNode, partitions: &Partitions, epoch: BrokerEpoch) {
-    let node = raft.node();
-    match controller::step_aside(raft, node, epoch, STEP_ASIDE_WITHIN).await {
+/// Moves leaders away from this node, which still serves, and waits until its replicas know. Whether the cluster was there
+/// to be told.
+pub(super) async fn step_aside(raft: &RaftNode, partitions: &Partitions, epoch: BrokerEpoch) -> bool {
+    let stepped = controller::step_aside(raft, raft.node(), epoch, STEP_ASIDE_WITHIN).await;
+    match &stepped {
         Ok(()) => partitions.applied(raft.image().index()).await,
         Err(why) => tracing::warn!(%why, "leaders were not moved before the stop"),
     }
+    !matches!(stepped, Err(LeaveError::TimedOut))
 }
 
 /// Leaves every ISR.
@@ -129,4 +164,25 @@ fn heir(raft: &RaftNode) -> Option<NodeId> {
     let others = status.peers.iter().filter(|peer| peer.node != raft.node());
     let voters = others.filter(|peer| image.seat_of(peer.node) == Some(Seat::Voter) && alive(peer.node));
     voters.max_by_key(|peer| peer.matched).map(|peer| peer.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_names_the_rack_or_none() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("rack");
+        assert_eq!(rack_in(&file).expect("a missing file names none"), None);
+        for (text, rack) in [("", None), (" \n", None), ("eu-central-1a\n", Some("eu-central-1a")), ("b", Some("b"))] {
+            std::fs::write(&file, text).expect("it is writable");
+            assert_eq!(rack_in(&file).expect("valid").as_deref(), rack, "{text:?}");
+        }
+        for text in ["a\nb".to_owned(), "r".repeat(5000)] {
+            std::fs::write(&file, text).expect("it is writable");
+            assert!(rack_in(&file).is_err());
+        }
+        assert!(rack_in(folder.path()).is_err(), "a folder is no file");
+    }
 }

@@ -4,6 +4,7 @@
 //! that it is empty too; everybody else finds the leader and asks to be let in. So one cluster is formed, however the
 //! nodes start: if any of them has metadata, there is a group already, and the first has lost its own.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::metadata::{Command, Member, Membership as _, MetadataPlane as _, Targ
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause between two rounds of asking, at least.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Of the nodes that a seed's name stands for, so many are asked.
+const MOST_ASKED: usize = 16;
 /// How long another process may be heard with this node's id before this one gives up: its own process before a
 /// restart is heard for a while.
 const IN_USE_FOR: Duration = Duration::from_secs(10);
@@ -213,9 +216,26 @@ impl Asking<'_> {
     /// One round: asks everybody, and decides.
     async fn step(&self) -> Step {
         let addresses = self.cluster.addresses(self.me.node);
-        let asked = join_all(addresses.iter().map(|(expected, address)| self.probe(*expected, address))).await;
+        let asked = join_all(addresses.iter().map(|(expected, address)| self.ask(*expected, address))).await;
         let me = Who { node: self.me.node, directory: self.me.directory };
         decide(me, self.cluster, &asked.into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    /// Asks a voter, or every node that a seed's name stands for: this node itself may be the first of them.
+    async fn ask(&self, expected: Option<NodeId>, address: &str) -> Vec<Probed> {
+        if expected.is_some() {
+            return self.probe(expected, address).await.into_iter().collect();
+        }
+        let resolved = tokio::time::timeout(ASK_TIMEOUT, self.network.resolve(address)).await;
+        let addresses = match resolved.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(addresses) => addresses,
+            Err(why) => {
+                tracing::debug!(address, %why, "a seed's name is not known yet");
+                return Vec::new();
+            }
+        };
+        let some = addresses.iter().take(MOST_ASKED);
+        join_all(some.map(|address| self.probe(None, address))).await.into_iter().flatten().collect()
     }
 
     async fn probe(&self, expected: Option<NodeId>, address: &str) -> Option<Probed> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bootstrap::{BootstrapError, Cluster, announce};
-use super::testing::{Process, Site};
+use super::testing::{ALL_NODES, Process, Site};
 use super::{Drive, Me};
 use crate::ids::NodeId;
 use crate::io::disk::sim::SimDisk;
@@ -144,6 +144,18 @@ async fn later_nodes_find_the_cluster_by_seeds_and_learn() {
     assert!(processes[0].node.barrier().await.is_ok());
     assert_eq!(processes[0].node.image().members().voters.len(), 2);
     assert_eq!(learner.node.promote(id(2)).await, Err(MembershipError::UnknownMember(id(2))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_that_is_a_name_of_all_nodes_leads_to_each_of_them() {
+    let (site, _processes) = three_voters().await;
+    let seeds = vec![ALL_NODES.to_owned()];
+    let site = Site { cluster: Cluster { initial_voters: Vec::new(), seeds }, ..site };
+    let joined = tokio::time::timeout(Duration::from_secs(5), site.start(Site::me(7, 107), SimDisk::new())).await;
+    let learner = joined.expect("though the name leads to the node itself first").expect("let in");
+    let mut images = learner.node.subscribe();
+    images.wait_for(|image| image.members().learners.len() == 1).await.expect("the node runs");
+    assert_eq!(learner.node.propose(set("learnt")).await, Ok(Outcome::Done));
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,6 +56,11 @@ pub trait Network: Send + Sync + 'static {
 
     /// Connects to `host:port`. The caller bounds the time.
     fn dial<'a>(&'a self, address: &'a str) -> Connecting<'a, Connection>;
+
+    /// All addresses that `host:port` stands for: a name may be that of many nodes. Where there are no such names, itself.
+    fn resolve<'a>(&'a self, address: &'a str) -> Connecting<'a, Vec<String>> {
+        Box::pin(std::future::ready(Ok(vec![address.to_owned()])))
+    }
 }
 
 /// One address at which connections are taken.

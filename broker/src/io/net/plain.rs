@@ -46,6 +46,10 @@ impl Network for LoopbackOnly {
             Ok(connection)
         })
     }
+
+    fn resolve<'a>(&'a self, address: &'a str) -> Connecting<'a, Vec<String>> {
+        self.inner.resolve(address)
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use super::{Connecting, Connection, Listener, Network};
 
@@ -35,6 +35,13 @@ impl Network for RealNetwork {
             let stream = TcpStream::connect(address).await?;
             let peer = stream.peer_addr()?;
             connection(stream, peer)
+        })
+    }
+
+    fn resolve<'a>(&'a self, address: &'a str) -> Connecting<'a, Vec<String>> {
+        Box::pin(async move {
+            let found = lookup_host(address).await?;
+            Ok(found.map(|address| address.to_string()).collect())
         })
     }
 }
@@ -88,6 +95,13 @@ mod tests {
         accepted.stream.write_all(&four).await.unwrap();
         dialled.stream.read_exact(&mut four).await.unwrap();
         assert_eq!(&four, b"ping");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_and_an_unknown_one_is_an_error() {
+        let found = RealNetwork.resolve("localhost:7").await.expect("every machine knows itself");
+        assert!(found.iter().any(|address| ["127.0.0.1:7", "[::1]:7"].contains(&address.as_str())), "{found:?}");
+        assert!(RealNetwork.resolve("no-such-name.invalid:7").await.is_err());
     }
 
     #[tokio::test]

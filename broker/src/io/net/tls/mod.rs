@@ -100,6 +100,10 @@ impl Network for TlsNetwork {
             Ok(Connection { stream: Box::new(stream), peer, identity: Some(identity) })
         })
     }
+
+    fn resolve<'a>(&'a self, address: &'a str) -> Connecting<'a, Vec<String>> {
+        self.inner.resolve(address)
+    }
 }
 
 /// Who the other end has proven to be.
