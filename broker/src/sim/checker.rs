@@ -77,6 +77,11 @@ impl Checker {
         (facts.acked, facts.seen)
     }
 
+    /// Whether anything was acknowledged in a partition.
+    pub(super) fn has_acked(&self, partition: TopicPartition) -> bool {
+        self.facts.lock().partitions.get(&partition).is_some_and(|known| !known.acked.is_empty())
+    }
+
     pub(super) fn violated(&self, what: String) {
         note!(self.trace, "VIOLATION: {what}");
         self.facts.lock().violation.get_or_insert(what);

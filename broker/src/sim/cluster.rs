@@ -229,6 +229,14 @@ impl Cluster {
         }
     }
 
+    /// Whether the only member of a partition's ISR was wiped, before anything was acknowledged: then it is offline until
+    /// an administrator decides (rule 10).
+    pub(super) fn is_offline(&self, partition: TopicPartition) -> bool {
+        let image = self.image();
+        let registration = image.as_ref().and_then(|image| image.partition(&partition));
+        registration.is_some_and(|it| it.isr.is_empty() && it.elr.is_empty()) && !self.checker.has_acked(partition)
+    }
+
     /// Why the cluster is not as it should be when nothing disturbs it; `None` when it is.
     pub(super) fn not_converged(&self) -> Option<String> {
         let serving = self.serving();
@@ -249,6 +257,9 @@ impl Cluster {
             let mut replicas = registration.replicas.to_vec();
             isr.sort_unstable();
             replicas.sort_unstable();
+            if self.is_offline(id) {
+                continue;
+            }
             if registration.leader.is_none() || registration.reassignment.is_some() || isr != replicas {
                 return Some(format!("{what} is {registration:?}"));
             }

@@ -27,6 +27,8 @@ use crate::raft::{Drive, RaftNode};
 use crate::stream::Partitions;
 use crate::wal::{self, Durability, WalOptions};
 
+/// An orderly stop takes no longer.
+const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(25);
 const DATA_DIR: &str = "/data";
 /// Free bytes below which appends are refused.
 const RESERVE_BYTES: u64 = 8 << 10;
@@ -337,7 +339,11 @@ impl Life {
             () = stop.cancelled() => {}
             why = planes.failure() => return Err(NodeError::Failed(why)),
         }
-        planes.step_aside().await;
-        planes.stop().await
+        let stopped = tokio::time::timeout(STOP_WITHIN, async {
+            planes.step_aside().await;
+            planes.stop().await
+        });
+        // As `server` does it: what is not finished then is recovered at the next start.
+        stopped.await.unwrap_or(Ok(()))
     }
 }

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::io::rng::Rng;
+use crate::io::simulated;
 use crate::metadata::{self, Proposal, ProposeError};
 use crate::stream::Acks;
 use clients::{Producer, consume};
@@ -49,36 +50,21 @@ const TAIL: usize = 300;
 /// How often it is looked who leads.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The simulation that runs on this thread.
-struct Here {
-    rng: Rng,
-    /// Work that blocks takes so long at most, µs.
-    files_us: u64,
-}
-
 thread_local! {
-    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+    /// What is drawn for the simulation that runs on this thread.
+    static HERE: RefCell<Option<Rng>> = const { RefCell::new(None) };
 }
 
-/// Whether a simulation runs on this thread.
-pub(crate) fn is_running() -> bool {
-    HERE.with_borrow(Option::is_some)
-}
-
-/// How long work that blocks takes in the simulation, which does it in the ambient task; `None` outside.
-pub(crate) fn pause_before_blocking() -> Option<Duration> {
-    HERE.with_borrow(|here| {
-        let here = here.as_ref()?;
-        let quick = here.rng.below(3) > 0;
-        Some(Duration::from_micros(if quick { 0 } else { here.rng.below(here.files_us + 1) }))
-    })
+/// How long each piece of work that blocks takes: mostly nothing, else so many µs at most.
+fn pauses(rng: Rng, most_us: u64) -> Box<dyn FnMut() -> Duration> {
+    Box::new(move || Duration::from_micros(if rng.below(3) > 0 { 0 } else { rng.below(most_us + 1) }))
 }
 
 /// In the simulation an answer is lost now and then, as one that comes after its time: what was asked for happens, or
 /// does not.
 pub(crate) async fn with_lost_answers(proposal: Proposal<'_>) -> Result<metadata::Outcome, ProposeError> {
     let patience = HERE.with_borrow(|here| {
-        let rng = &here.as_ref()?.rng;
+        let rng = here.as_ref()?;
         (rng.below(4) == 0).then(|| Duration::from_micros(rng.below(50_000)))
     });
     match patience {
@@ -108,13 +94,18 @@ impl Outcome {
 fn run(seed: u64, plant: Option<Plant>) -> Outcome {
     plants::plant(plant);
     let scenario = Scenario::of(seed);
-    let here = Here { rng: Rng::seeded(seed ^ 0xb10c), files_us: scenario.files_us };
+    let here = Rng::seeded(seed ^ 0xb10c);
+    simulated::set(Some(pauses(here.clone(), scenario.files_us)));
     HERE.set(Some(here));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = runtime.expect("a runtime needs nothing but memory");
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // In which order the receivers of a watch channel are woken is drawn by the runtime.
+    #[cfg(tokio_unstable)]
+    runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime needs nothing but memory");
     let outcome = runtime.block_on(simulate(seed, scenario));
     drop(runtime);
     HERE.set(None);
+    simulated::set(None);
     plants::plant(None);
     outcome
 }
@@ -146,6 +137,10 @@ async fn watch(cluster: &Cluster) -> String {
         sleep(LOOK_EVERY).await;
         cluster.note_leaders();
         for machine in &cluster.machines {
+            if machine.is_running() && machine.has_crashed() {
+                machine.kill(true);
+                machine.restart_in(cluster.rng.below(3_000));
+            }
             machine.start_if_due();
         }
         if let Some(why) = cluster.checker.violation() {
@@ -188,6 +183,9 @@ async fn story(cluster: &Arc<Cluster>) -> Result<(), String> {
     settle(cluster, &nemesis).await?;
     let mut last = Producer::new(cluster.clone(), 2_000, Acks::All);
     for (partition, plan) in cluster.partitions() {
+        if cluster.is_offline(partition) {
+            continue;
+        }
         if !last.write_within(partition, WRITTEN_WITHIN).await {
             return Err(format!("{}-{} takes no write", plan.name, partition.partition));
         }

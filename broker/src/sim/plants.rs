@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use crate::metadata::testing::WIPED_ELECTABLE;
+
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plant {
@@ -47,4 +49,6 @@ pub(crate) fn planted(plant: Plant) -> bool {
 /// Plants a bug, or none, in the runs of this thread from now on.
 pub(super) fn plant(plant: Option<Plant>) {
     PLANTED.set(plant);
+    // The metadata plane knows no other module.
+    WIPED_ELECTABLE.set(plant == Some(Plant::WipedElectable));
 }

@@ -24,7 +24,7 @@ impl State {
             return Err(Refused::UnsupportedClusterVersion);
         }
         #[cfg(test)]
-        let wiped = wiped && !crate::sim::planted(crate::sim::Plant::WipedElectable);
+        let wiped = wiped && !crate::metadata::testing::WIPED_ELECTABLE.get();
         let id = node.id;
         let epoch = BrokerEpoch::new(self.image.index as i64);
         self.image.nodes.insert(id, Arc::new(Node { epoch, fenced: false, stopping: false, ..node }));
