@@ -19,6 +19,8 @@ pub mod node;
 pub mod raft;
 pub mod server;
 #[cfg(test)]
+mod plants;
+#[cfg(test)]
 mod sim;
 pub mod stream;
 pub mod telemetry;

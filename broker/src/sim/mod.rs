@@ -14,7 +14,6 @@ mod cluster;
 mod machine;
 mod nemesis;
 mod network;
-mod plants;
 mod scenario;
 mod tests;
 mod trace;
@@ -36,7 +35,7 @@ use cluster::Cluster;
 use machine::World;
 use nemesis::Nemesis;
 use network::SimNetwork;
-pub(crate) use plants::{Plant, planted};
+pub(crate) use crate::plants::{Plant, planted};
 use scenario::Scenario;
 use trace::{Event, Trace, note};
 
@@ -92,7 +91,7 @@ impl Outcome {
 
 /// Runs a seed.
 fn run(seed: u64, plant: Option<Plant>) -> Outcome {
-    plants::plant(plant);
+    crate::plants::plant(plant);
     let scenario = Scenario::of(seed);
     let here = Rng::seeded(seed ^ 0xb10c);
     simulated::set(Some(pauses(here.clone(), scenario.files_us)));
@@ -106,7 +105,7 @@ fn run(seed: u64, plant: Option<Plant>) -> Outcome {
     drop(runtime);
     HERE.set(None);
     simulated::set(None);
-    plants::plant(None);
+    crate::plants::plant(None);
     outcome
 }
 
