@@ -111,7 +111,8 @@ impl Desired {
 
 /// All objects but the Secrets, in the order in which they are applied.
 pub fn build(desired: &Desired) -> Vec<Object> {
-    let mut objects = vec![policy::service_account(desired), policy::network_policy(desired), config::config_map(desired)];
+    let mut objects =
+        vec![policy::service_account(desired), policy::network_policy(desired), config::config_map(desired)];
     objects.extend(services::services(desired));
     objects.push(policy::disruption_budget(desired));
     objects.extend(desired.pools.iter().map(|pool| stateful_set::stateful_set(desired, pool)));

@@ -32,9 +32,10 @@ pub(super) fn situation(
             wanted,
             first_node_id: pool.first_node_id,
             current: observed.replicas(&pool.name),
-            surplus_from: observed.sets.get(&pool.name).and_then(|set| {
-                set.annotations().get(names::SURPLUS_FROM)?.parse().ok()
-            }),
+            surplus_from: observed
+                .sets
+                .get(&pool.name)
+                .and_then(|set| set.annotations().get(names::SURPLUS_FROM)?.parse().ok()),
             hash: hashes.get(&pool.name).cloned().unwrap_or_default(),
             size: pool.storage.size.clone(),
             template_size: observed.template_size(&pool.name),

@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
 use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -71,7 +71,12 @@ fn name_of(step: &Step) -> &'static str {
     }
 }
 
-async fn grow(context: &Context, observed: &Observed, claims: &[ClaimRef], size: &str) -> Result<Outcome, ReconcileError> {
+async fn grow(
+    context: &Context,
+    observed: &Observed,
+    claims: &[ClaimRef],
+    size: &str,
+) -> Result<Outcome, ReconcileError> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &observed.namespace);
     for claim in claims {
         let patch = json!({
@@ -114,10 +119,11 @@ async fn recreate(context: &Context, observed: &Observed, pool: &str) -> Result<
 /// By the Eviction API, which keeps the disruption budget.
 async fn evict(context: &Context, observed: &Observed, pod: &PodRef) -> Result<Outcome, ReconcileError> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &observed.namespace);
-    let preconditions =
-        Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
-    let params =
-        EvictParams { delete_options: Some(DeleteParams::default().preconditions(preconditions)), ..Default::default() };
+    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
+    let params = EvictParams {
+        delete_options: Some(DeleteParams::default().preconditions(preconditions)),
+        ..Default::default()
+    };
     match api.evict(&pod.name, &params).await {
         Ok(_) => Ok(Outcome::Done),
         Err(why) if has_changed(&why) => Ok(Outcome::NotNow(format!("pod {} has changed meanwhile", pod.name))),
@@ -166,7 +172,9 @@ async fn write(
             let request = proto::TransferRaftLeadershipRequest { operator_epoch, to: None };
             written(client.transfer_raft_leadership(request)).await.map(drop)
         }
-        Step::Drain(node) => written(client.drain_node(proto::DrainNodeRequest { operator_epoch, node })).await.map(drop),
+        Step::Drain(node) => {
+            written(client.drain_node(proto::DrainNodeRequest { operator_epoch, node })).await.map(drop)
+        }
         Step::CancelDrain(node) => {
             written(client.cancel_drain(proto::CancelDrainRequest { operator_epoch, node })).await.map(drop)
         }
