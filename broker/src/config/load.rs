@@ -374,7 +374,8 @@ mod tests {
     fn one_place_names_the_rack() {
         let config = loaded("broker_rack_file: /etc/pod/rack", &[], &[]).expect("valid");
         assert_eq!(config.rack_file.as_deref(), Some(Path::new("/etc/pod/rack")));
-        let both = loaded("broker_rack_file: /etc/pod/rack\nbroker.rack: a", &[], &[]).expect_err("two places").to_string();
+        let both =
+            loaded("broker_rack_file: /etc/pod/rack\nbroker.rack: a", &[], &[]).expect_err("two places").to_string();
         assert!(both.contains("broker_rack_file=/etc/pod/rack") && both.contains("broker.rack=a"), "{both}");
     }
 
