@@ -202,6 +202,7 @@ fn broker(planes: &Planes, settings: Arc<Settings>, clock: Arc<SystemClock>) -> 
         groups: GroupCoordinator::start(options, clock.clone(), metadata.clone(), planes.partitions.clone()),
         producer_ids: ProducerIds::start(planes.node, metadata.clone()),
         metadata,
+        quorum: planes.quorum.clone(),
         partitions: planes.partitions.clone(),
         logs: planes.logs.clone(),
         wal: planes.wal.clone(),

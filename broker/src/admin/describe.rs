@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::proto::{self, RaftRole};
 use crate::ids::NodeId;
-use crate::metadata::{Image, Member, Node, PartitionRegistration, RaftStatus, Seat, Target};
+use crate::metadata::{Image, Member, Node, PartitionRegistration, RaftStatus, Seat, Target, Topic};
 
 /// The Raft group: the roster by this node's image, with the progress that `status` has.
 pub fn raft_group(image: &Image, status: &RaftStatus) -> proto::RaftGroup {
@@ -129,6 +129,13 @@ pub fn partition_counts(image: &Image) -> proto::PartitionCounts {
         }
     }
     counts
+}
+
+/// The topic whose partitions have most replicas.
+pub fn widest_topic(image: &Image) -> Option<proto::ReplicatedTopic> {
+    let width = |topic: &Topic| topic.partitions.iter().map(|partition| partition.target().len()).max().unwrap_or(0);
+    let widest = image.topics().max_by_key(|topic| (width(topic), std::cmp::Reverse(&topic.name)))?;
+    Some(proto::ReplicatedTopic { topic: widest.name.to_string(), replication_factor: width(widest) as u32 })
 }
 
 /// The stop that is granted, and how much its node leads still.

@@ -15,11 +15,14 @@ use super::proto::admin_server::Admin;
 use super::proto::{self, DrainState};
 use super::refusal::{not_changed, refused};
 use super::write::{node_id, outcome, propose, propose_each, until};
-use super::{describe, safety, targets};
+use super::{configs, describe, safety, targets};
+use crate::config::Settings;
 use crate::ids::{NodeId, TopicPartition};
 use crate::io::clock::Clock;
 use crate::metadata::quorum::QuorumView;
-use crate::metadata::{ClusterVersion, Command, ElectionKind, Image, Membership, Outcome, Refused, Seat};
+use crate::metadata::{
+    ClusterVersion, Command, ConfigResource, ElectionKind, Image, Membership, Outcome, Refused, Seat,
+};
 use crate::stream::Partitions;
 
 /// How often a watched drain is looked at.
@@ -79,6 +82,8 @@ pub struct AdminOptions {
     pub replicas: Arc<dyn HeldReplicas>,
     /// The other nodes.
     pub nodes: Arc<dyn Nodes>,
+    /// What this node was given.
+    pub settings: Arc<Settings>,
 }
 
 /// The admin service of one node. Cheap to clone.
@@ -191,6 +196,7 @@ impl AdminService {
                 .operator()
                 .map(|lease| proto::OperatorLease { holder: lease.holder.clone(), epoch: lease.epoch }),
             throttle_bytes_per_second: image.reassignment_throttle(),
+            widest_topic: describe::widest_topic(&image),
         }
     }
 
@@ -461,6 +467,27 @@ impl Admin for AdminService {
         let epoch = self.image().node(node).ok_or_else(|| refused(&attempt, Refused::UnknownNode))?.epoch;
         self.propose(&attempt, request.operator_epoch, Command::PrepareStop { node, epoch }).await?;
         answer(proto::PrepareStopResponse { grant: describe::stop_grant(&self.image()) })
+    }
+
+    async fn describe_configs(
+        &self,
+        _request: Request<proto::DescribeConfigsRequest>,
+    ) -> Answer<proto::DescribeConfigsResponse> {
+        answer(configs::describe(&self.image()))
+    }
+
+    async fn set_configs(&self, request: Request<proto::SetConfigsRequest>) -> Answer<proto::SetConfigsResponse> {
+        let request = request.into_inner();
+        let attempt = "set configs";
+        // What changes is told by comparing: with an image as new as the cluster's.
+        self.catch_up(attempt).await?;
+        let changes = configs::changes(&self.0.settings, &self.image(), &request)?;
+        let changed = changes.iter().map(|(name, _)| name.clone()).collect();
+        if !request.validate_only && !changes.is_empty() {
+            let command = Command::SetConfigs { resource: ConfigResource::BrokerDefault, changes };
+            self.propose(attempt, request.operator_epoch, command).await?;
+        }
+        answer(proto::SetConfigsResponse { changed })
     }
 
     async fn set_cluster_version(

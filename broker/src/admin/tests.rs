@@ -14,6 +14,7 @@ use super::proto::admin_server::Admin;
 use super::proto::*;
 use super::service::{AdminOptions, AdminService, HeldReplicas, Totals};
 use super::{GrpcNodes, LeaderView};
+use crate::config::{Settings, load};
 use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
 use crate::io::clock::SystemClock;
 use crate::io::net::real::RealNetwork;
@@ -106,6 +107,7 @@ impl Cluster {
                 metadata: member,
                 replicas: logs.clone(),
                 nodes: nodes.clone(),
+                settings: Arc::new(Settings::new(load(None, [], []).expect("the defaults are valid"))),
             })
         };
         let members = OneMember::of_all(&plane, (0..count).map(id));
@@ -483,4 +485,82 @@ async fn over_the_network() {
     let gone =
         tokio::time::timeout(Duration::from_secs(20), nodes.raft(&address)).await.expect("no waiting for the dead");
     assert_eq!(gone.err().map(|status| status.code()), Some(Code::Unavailable));
+}
+
+async fn set_configs(
+    cluster: &Cluster,
+    values: &[(&str, &str)],
+    reset: &[&str],
+    operator_epoch: Option<u64>,
+) -> Result<Vec<String>, Status> {
+    let request = SetConfigsRequest {
+        operator_epoch,
+        values: values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        reset: reset.iter().map(|name| (*name).to_owned()).collect(),
+        validate_only: false,
+    };
+    Ok(cluster.any().set_configs(Request::new(request)).await?.into_inner().changed)
+}
+
+async fn config(cluster: &Cluster, name: &str) -> NodesConfig {
+    let told =
+        cluster.any().describe_configs(Request::new(DescribeConfigsRequest {})).await.expect("told").into_inner();
+    told.configs.into_iter().find(|config| config.name == name).expect("it is a setting")
+}
+
+#[tokio::test]
+async fn settings_of_all_nodes_are_set_and_reset_by_name_and_others_are_left_alone() {
+    let cluster = Cluster::of(3).await;
+    let (retention, minimum) = ("log.retention.ms", "min.insync.replicas");
+    let set = set_configs(&cluster, &[(retention, "1000"), (minimum, "2")], &[], None).await.expect("set");
+    assert_eq!(set, [retention, minimum]);
+    assert_eq!(config(&cluster, retention).await.value.as_deref(), Some("1000"));
+    assert!(set_configs(&cluster, &[(retention, "1000")], &[], None).await.expect("so already").is_empty());
+
+    set_configs(&cluster, &[("log.segment.bytes", "2000000")], &[], None).await.expect("by another");
+    assert_eq!(set_configs(&cluster, &[], &[retention, minimum], None).await.expect("reset"), [retention, minimum]);
+    assert!(!config(&cluster, retention).await.is_set);
+    assert_eq!(config(&cluster, minimum).await.value.as_deref(), Some("1"), "the cluster always has one");
+    assert!(config(&cluster, "log.segment.bytes").await.is_set);
+}
+
+#[tokio::test]
+async fn settings_that_need_a_restart_are_told_and_refused() {
+    let cluster = Cluster::of(1).await;
+    for (name, dynamic) in [("log.retention.ms", true), ("min.insync.replicas", true), ("broker.rack", false)] {
+        assert_eq!(config(&cluster, name).await.dynamic, dynamic, "{name}");
+    }
+    for (values, reset) in [
+        (&[("broker.rack", "a")][..], &[][..]),
+        (&[("log.retention.ms", "soon")], &[]),
+        (&[("no.such.setting", "1")], &[]),
+        (&[("log.retention.ms", "1")], &["log.retention.ms"]),
+    ] {
+        let refused = set_configs(&cluster, values, reset, None).await.expect_err("it is refused");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(values[0].0), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_that_was_replaced_sets_nothing() {
+    let cluster = Cluster::of(1).await;
+    let acquire = async || {
+        let request = AcquireOperatorLeaseRequest { holder: "operator".to_owned() };
+        cluster.any().acquire_operator_lease(Request::new(request)).await.expect("granted").into_inner().epoch
+    };
+    let (old, new) = (acquire().await, acquire().await);
+    let refused = set_configs(&cluster, &[("log.retention.ms", "1")], &[], Some(old)).await.expect_err("it is paused");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(!config(&cluster, "log.retention.ms").await.is_set);
+    set_configs(&cluster, &[("log.retention.ms", "1")], &[], Some(new)).await.expect("set");
+}
+
+#[tokio::test]
+async fn the_topic_that_needs_most_nodes_is_named() {
+    let cluster = Cluster::of(3).await;
+    assert_eq!(cluster.describe().await.widest_topic, None);
+    cluster.topic(&[&[0], &[0, 1]], 10).await;
+    let widest = cluster.describe().await.widest_topic.expect("there is a topic");
+    assert_eq!((widest.topic.as_str(), widest.replication_factor), ("t", 2));
 }

@@ -36,6 +36,7 @@ use crate::ids::NodeId;
 use crate::io::clock::Clock;
 use crate::log::LogStore;
 use crate::metadata::MetadataPlane;
+use crate::metadata::quorum::QuorumView;
 use crate::stream::Partitions;
 use crate::wal::GroupCommitWal;
 
@@ -45,6 +46,8 @@ pub struct Broker {
     pub node: NodeId,
     /// The metadata plane.
     pub metadata: Arc<dyn MetadataPlane>,
+    /// Its Raft group, as the leader sees it.
+    pub quorum: Arc<dyn QuorumView>,
     /// This node's replicas.
     pub partitions: Arc<Partitions>,
     /// This node's logs.

@@ -18,6 +18,7 @@ use crate::coordinator::{GroupCoordinator, GroupOptions};
 use crate::ids::TopicId;
 use crate::io::clock::{Clock, SystemClock};
 use crate::metadata::MetadataPlane;
+use crate::metadata::one_member::OneMember;
 use crate::stream::testing::{NODE, Node};
 
 /// A broker whose WAL the test flushes. Within a runtime.
@@ -59,6 +60,7 @@ impl TestBroker {
             ),
             producer_ids: ProducerIds::start(NODE, Arc::clone(&metadata)),
             metadata,
+            quorum: OneMember::of_all(&node.plane, [NODE].into_iter()).remove(0),
             partitions,
             logs: Arc::clone(&node.logs),
             wal: Arc::clone(&node.wal),

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use super::membership::{Changing, Membership, PeerStatus, RaftRole, RaftStatus, Seat, Target};
+use super::quorum::{DescribingQuorum, QuorumView};
 use super::testing::InstantPlane;
 use super::{Command, Image, MetadataPlane, Proposal, State};
 use crate::ids::NodeId;
@@ -52,6 +53,12 @@ impl MetadataPlane for OneMember {
 
     fn leader(&self) -> Option<NodeId> {
         Some(*self.leader.lock())
+    }
+}
+
+impl QuorumView for OneMember {
+    fn describe(&self) -> DescribingQuorum<'_> {
+        Box::pin(std::future::ready(self.status()))
     }
 }
 

@@ -16,8 +16,10 @@ use super::Io;
 use super::tasks::Tasks;
 use crate::admin::proto::admin_server::AdminServer;
 use crate::admin::{AdminOptions, AdminService, GrpcNodes, LeaderView, OfCluster};
+use crate::config::Settings;
 use crate::io::grpc;
 use crate::io::net::Listener;
+use crate::metadata::quorum::QuorumView;
 use crate::raft::{Me, PeersService, RaftNode, Serving};
 use crate::stream::Partitions;
 use tokio_util::sync::CancellationToken;
@@ -55,19 +57,29 @@ impl GrpcPort {
         self.peers.clone()
     }
 
-    /// From now on administrators are served.
-    pub(super) fn serve_admin(&self, me: &Me, io: &Io, raft: &Arc<RaftNode>, partitions: &Arc<Partitions>) {
+    /// From now on administrators are served. The Raft group as they are told of it.
+    pub(super) fn serve_admin(
+        &self,
+        me: &Me,
+        io: &Io,
+        raft: &Arc<RaftNode>,
+        partitions: &Arc<Partitions>,
+        settings: &Arc<Settings>,
+    ) -> Arc<dyn QuorumView> {
         let nodes = Arc::new(GrpcNodes::new(io.network.clone()));
+        let quorum = Arc::new(LeaderView::new(raft.clone(), nodes.clone()));
         let service = AdminService::new(AdminOptions {
             node: me.node,
             directory: me.directory,
             clock: io.clock.clone(),
             metadata: raft.clone(),
-            quorum: Arc::new(LeaderView::new(raft.clone(), nodes.clone())),
+            quorum: quorum.clone(),
             replicas: partitions.clone(),
             nodes,
+            settings: settings.clone(),
         });
         self.admin.set(AdminServer::with_interceptor(service, OfCluster::new(&me.cluster_id)));
+        quorum
     }
 }
 

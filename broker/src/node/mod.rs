@@ -29,6 +29,7 @@ use crate::io::net::{Listener, Network};
 use crate::io::rng::Rng;
 use crate::log::LogStore;
 use crate::metadata::controller::{ControllerOptions, ControllerService};
+use crate::metadata::quorum::QuorumView;
 use crate::metadata::{Image, MetadataPlane};
 use crate::raft::{Drive, Me, RaftNode};
 use crate::stream::Partitions;
@@ -99,6 +100,8 @@ pub struct Planes {
     pub epoch: BrokerEpoch,
     /// Its member of the metadata plane.
     pub raft: Arc<RaftNode>,
+    /// The Raft group, as its leader sees it.
+    pub quorum: Arc<dyn QuorumView>,
     /// The message WAL.
     pub wal: Arc<GroupCommitWal>,
     /// Its logs.
@@ -164,11 +167,12 @@ impl Planes {
             metrics: &link_metrics,
         };
         streaming.start(wal_port, &mut links);
-        port.serve_admin(&me, &io, &raft, &partitions);
+        let quorum = port.serve_admin(&me, &io, &raft, &partitions, &settings);
         Ok(Self {
             node: me.node,
             epoch,
             raft,
+            quorum,
             wal,
             logs,
             partitions,

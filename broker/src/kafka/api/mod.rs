@@ -14,6 +14,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod fetch;
@@ -196,6 +197,7 @@ apis! {
     serial AlterPartitionReassignmentsRequest 0..=1 => alter_partition_reassignments::handle;
     serial ListPartitionReassignmentsRequest 0..=0 => list_partition_reassignments::handle;
     serial OffsetDeleteRequest 0..=0 => offset_delete::handle;
+    serial DescribeQuorumRequest 0..=2 => describe_quorum::handle;
     serial UpdateFeaturesRequest 0..=2 => update_features::handle;
     serial DescribeClusterRequest 0..=2 => describe_cluster::handle;
     serial UnregisterBrokerRequest 0..=0 => unregister_broker::handle;
