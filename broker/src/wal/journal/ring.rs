@@ -27,6 +27,8 @@ const ROUND_OVERHEAD: u64 = 2 * ALIGNMENT;
 /// The smallest journal file.
 pub(crate) const FILE_BYTES_MIN: u64 = 8 * ALIGNMENT;
 
+/// Bytes that are zeroed between two syncs. Acknowledgements wait behind whatever the disk is busy with: 64 MiB in one sync
+/// hold them up for tens of ms, 1 MiB for few.
 const ZERO_CHUNK: usize = 1 << 20;
 
 const _: () = assert!(HEADER_BYTES + PATH_BYTES_MAX + 64 <= ROUND_OVERHEAD as usize);
@@ -80,16 +82,17 @@ fn fill(disk: &dyn Disk, path: &Path, dir: &Path, bytes: u64) -> io::Result<Jour
 /// follow a new one at its place, for nobody knows their generation any more.
 pub(crate) fn wipe(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
     let handle = disk.open(path, OpenMode::Write)?;
-    write_zeros(handle.as_ref(), bytes)?;
-    handle.sync_data()
+    write_zeros(handle.as_ref(), bytes)
 }
 
+/// Writes zeros, durably.
 fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; ZERO_CHUNK.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
         let chunk = &zeros[..zeros.len().min((bytes - at) as usize)];
         file.write_all_at(&[IoSlice::new(chunk)], at)?;
+        file.sync_data()?;
         at += chunk.len() as u64;
     }
     Ok(())
@@ -284,5 +287,33 @@ impl Ring {
             Some(file) => self.others.push_front(file),
             None => self.no_room_in = self.current.generation,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::disk::sim::{Operation, SimDisk};
+
+    const EIO: i32 = 5;
+
+    #[test]
+    fn a_journal_file_is_prepared_in_steps_that_hold_nobody_up() {
+        let bytes = 4 * ZERO_CHUNK as u64;
+        let dir = Path::new("/data/wal/__commit");
+        let path = dir.join(file_name(1));
+        let prepared = |failing_sync: Option<u64>| {
+            let disk = SimDisk::new();
+            disk.create_dir_all(dir).expect("a new disk takes a folder");
+            if let Some(sync) = failing_sync {
+                disk.fail(Operation::Sync, &path.to_string_lossy(), sync, EIO);
+            }
+            prepare(&disk, &path, bytes, 0).map(|file| file.is_some())
+        };
+        // One sync for each step, and one of the whole.
+        for sync in 1..=5 {
+            assert!(prepared(Some(sync)).is_err(), "there is a sync number {sync}");
+        }
+        assert!(prepared(None).expect("nothing fails"));
     }
 }
