@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use super::proto::admin_client::AdminClient;
 use super::proto::{
     AcquireOperatorLeaseRequest, DescribeClusterRequest, DescribeClusterResponse, DescribeNodeRequest,
-    DescribeNodeResponse,
+    DescribeNodeResponse, IsSafeToStopRequest,
 };
 use crate::certificates;
 
@@ -21,6 +21,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long a write may take: a change of the Raft group takes up to 30 s.
 const WRITE_WITHIN: Duration = Duration::from_secs(40);
+/// So many partitions are named at most.
+const NAMED: usize = 20;
 /// The largest answer: a cluster of 1,000 nodes with its lists cut.
 const ANSWER_BYTES: usize = 16 << 20;
 
@@ -143,6 +145,22 @@ impl Links {
             }
         }
         None
+    }
+
+    /// The partitions that no order of stops could keep available when this node stops.
+    pub async fn unavoidable(&mut self, node: i32) -> Vec<String> {
+        let link = self.leader.and_then(|leader| self.links.get(&leader));
+        let Some(mut client) = link.map(|link| Self::client(&link.channel)) else { return Vec::new() };
+        match within(ANSWER_WITHIN, client.is_safe_to_stop(IsSafeToStopRequest { node })).await {
+            Ok(answer) => {
+                let named = answer.unavoidable.iter().map(|it| format!("{}-{}", it.topic, it.partition));
+                named.take(NAMED).collect()
+            }
+            Err(status) => {
+                tracing::debug!(node, why = text(&status), "it is not known what a stop would do");
+                Vec::new()
+            }
+        }
     }
 
     /// The client that takes writes, and the operator's epoch, which every write carries.

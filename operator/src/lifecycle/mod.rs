@@ -46,8 +46,27 @@ pub fn decide(situation: &Situation) -> Decision {
         decision.step = step;
         decision.problems.extend(problem);
     }
-    decision.max_unavailable = i32::from(decision.problems.is_empty() && is_safe(situation));
+    decision.problems.extend(cannot_start(situation));
+    decision.max_unavailable = i32::from(trusted && is_safe(situation));
     decision
+}
+
+/// Pods that can't start by themselves. Nothing waits for a person here: a corrected spec replaces them.
+fn cannot_start(situation: &Situation) -> Option<Problem> {
+    let mut pods = situation.nodes.values().filter_map(|node| {
+        let pod = node.pod.as_ref().filter(|pod| !pod.terminating && !situation.is_outdated(node))?;
+        Some((pod, pod.trouble.as_ref()?))
+    });
+    let (pod, trouble) = pods.next()?;
+    let others = pods.count();
+    let more = if others == 0 { String::new() } else { format!(", nor can {others} others") };
+    Some(Problem {
+        reason: "PodCannotStart",
+        message: format!(
+            "Pod {} can't start{more}: {trouble}. No other node is stopped meanwhile; correct the spec, and it is replaced.",
+            pod.name
+        ),
+    })
 }
 
 /// Processes that are not what their pods should hold: somebody has mixed up volumes or names, and any step may hit the

@@ -85,6 +85,8 @@ pub struct Pod {
     pub terminating: bool,
     /// Whether a person has said that its volume is lost.
     pub replace_volume: bool,
+    /// Why it can't start, where Kubernetes says so.
+    pub trouble: Option<String>,
     /// What its process says it is.
     pub report: Option<Report>,
 }

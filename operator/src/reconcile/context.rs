@@ -46,6 +46,8 @@ pub(super) struct Memory {
     pub(super) failures: u32,
     /// What was told in the last event, so that it is told once.
     pub(super) told: String,
+    /// The racks of machines, and when they were asked for.
+    pub(super) racks: HashMap<String, (Timestamp, Option<String>)>,
     /// Whether storage classes' answers are known: class → whether its volumes can grow.
     pub(super) expandable: HashMap<String, (Timestamp, bool)>,
 }

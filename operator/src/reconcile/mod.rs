@@ -12,6 +12,7 @@ mod error;
 mod identity;
 mod orphans;
 mod phases;
+mod racks;
 mod secrets;
 mod situation;
 mod status;

@@ -18,7 +18,7 @@ use super::error::Attempt;
 use super::identity::{self, Identity};
 use super::status::{Told, status};
 use super::step::Outcome;
-use super::{ReconcileError, apply, claims, orphans, secrets, situation, step, validate};
+use super::{ReconcileError, apply, claims, orphans, racks, secrets, situation, step, validate};
 use crate::admin::{Answers, Credentials, Links};
 use crate::build::{self, Desired, DesiredPool};
 use crate::crd::{ChronikCluster, ChronikClusterStatus};
@@ -114,6 +114,7 @@ async fn phases(
     {
         note(&mut decision, step::take(context, &observed, memory, &next).await?);
     }
+    racks::annotate(context, &observed, memory).await?;
     tell(context, &observed, Some(&identity), Some(&seen), &answers, &decision, memory, now).await
 }
 
@@ -209,7 +210,7 @@ async fn tell(
         situation: seen,
         answers,
         decision,
-        unavoidable: Vec::new(),
+        unavoidable: unavoidable(seen, decision, memory).await,
         bootstrap_servers: format!("{service}.{}.svc:{port}", observed.namespace),
         image_in_use: observed.cluster.spec.image.clone().or_else(|| identity.and_then(|it| it.image.clone())),
         default_image: &context.settings.default_image,
@@ -223,6 +224,16 @@ async fn tell(
     let settled = decision.operation.is_none() && wanted.conditions.first().is_some_and(|ready| ready.status == "True");
     let pause = if settled || decision.step.is_none() && !decision.problems.is_empty() { SETTLED } else { UNDER_WAY };
     Ok(Action::requeue(pause))
+}
+
+/// The partitions that the node which stops now takes along.
+async fn unavoidable(seen: Option<&Situation>, decision: &Decision, memory: &mut Memory) -> Vec<String> {
+    let granted = seen.and_then(|seen| seen.brokers.as_ref()).and_then(|brokers| brokers.grant);
+    let stopping = decision.step.as_ref().and_then(Step::takes_down).or(granted.map(|grant| grant.node));
+    match (stopping, memory.links.as_mut()) {
+        (Some(node), Some(links)) => links.unavoidable(node).await,
+        _ => Vec::new(),
+    }
 }
 
 async fn write_status(

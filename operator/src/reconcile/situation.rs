@@ -120,8 +120,35 @@ fn seen_pod(pod: &KubePod, report: Option<crate::lifecycle::Report>) -> Pod {
         ready: condition("Ready"),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         replace_volume: is_marked(pod.annotations()),
+        trouble: trouble(pod),
         report,
     }
+}
+
+/// Reasons of a container that waits, which don't go by themselves.
+const TROUBLE: [&str; 6] = [
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+];
+
+/// Why a pod can't start: what its containers say, or that no machine takes it.
+fn trouble(pod: &KubePod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let waiting = containers.filter_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref().filter(|reason| TROUBLE.contains(reason))?;
+        // What the process said last tells more than that it is waited before it is started again.
+        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let said = ended.and_then(|ended| ended.message.clone()).or_else(|| waiting.message.clone());
+        let code = ended.map(|ended| format!(" (exit code {})", ended.exit_code)).unwrap_or_default();
+        Some(format!("{reason}{code}: {}", said.unwrap_or_default().trim()))
+    });
+    waiting.last()
 }
 
 /// Whether the broker's container runs now.
