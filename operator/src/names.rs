@@ -96,7 +96,9 @@ pub fn pod_host(cluster: &str, namespace: &str, pod: &str) -> String {
 
 /// What selects all pods of a cluster.
 pub fn selector(cluster: &str) -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name", "chronik"), (INSTANCE, cluster)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    [("app.kubernetes.io/name", "chronik"), (INSTANCE, cluster)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// What selects the pods of a pool.

@@ -51,8 +51,9 @@ pub async fn run(options: Options) -> Result<(), String> {
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
     let pages = Pages { metrics: metrics.clone(), ready: ready.clone() };
-    let pages = http::serve(options.http, pages)
-        .map(|ended| format!("serve {}: {}", options.http, ended.map_or_else(|why| why.to_string(), |()| "ended".to_owned())));
+    let pages = http::serve(options.http, pages).map(|ended| {
+        format!("serve {}: {}", options.http, ended.map_or_else(|why| why.to_string(), |()| "ended".to_owned()))
+    });
     let version = client.apiserver_version().await.map_err(|why| format!("reach the API server: {why}"))?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -122,15 +123,14 @@ async fn controllers(
         for trigger in triggers {
             controller = controller.reconcile_on(trigger);
         }
-        controller
-            .graceful_shutdown_on(stop.clone().cancelled_owned())
-            .run(reconcile, |cluster, why, context| failed(cluster, why, context), context)
-            .for_each(|done| {
+        controller.graceful_shutdown_on(stop.clone().cancelled_owned()).run(reconcile, failed, context).for_each(
+            |done| {
                 if let Ok((cluster, _)) = done {
                     tracing::trace!(cluster = cluster.name, "looked at");
                 }
                 std::future::ready(())
-            })
+            },
+        )
     }))
     .await;
 }

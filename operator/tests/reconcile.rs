@@ -13,6 +13,9 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+/// Spoils a good spec.
+type Change = fn(&mut Value);
+
 #[tokio::test]
 async fn what_cel_can_see_is_refused_with_a_sentence_that_says_what_to_do() {
     let Some(lab) = lab().await else { return };
@@ -20,15 +23,20 @@ async fn what_cel_can_see_is_refused_with_a_sentence_that_says_what_to_do() {
     let good = cluster("good", json!({}));
     clusters.create(&PostParams::default(), &good).await.expect("a good spec is taken");
 
-    type Change = fn(&mut Value);
     let cases: [(Change, &str); 10] = [
         (|it| it["spec"]["metadataVoters"] = json!(2), "must be 1, 3 or 5"),
         (|it| it["spec"]["metadataVoters"] = json!(5), "fewer replicas than metadataVoters"),
         (|it| it["spec"]["pools"][0]["firstNodeId"] = json!(7), "firstNodeId can't change"),
         (|it| it["spec"]["pools"][0]["storage"]["size"] = json!("500Mi"), "A volume can't shrink"),
         (|it| it["spec"]["pools"][0]["storage"]["size"] = json!("much"), "must be a quantity above zero"),
-        (|it| it["spec"]["pools"][0]["storage"]["storageClassName"] = json!("other"), "storage class of a pool can't change"),
-        (|it| it["spec"]["config"] = json!({ "node.id": "1" }), "Node ids, racks, listeners and folders are the operator's"),
+        (
+            |it| it["spec"]["pools"][0]["storage"]["storageClassName"] = json!("other"),
+            "storage class of a pool can't change",
+        ),
+        (
+            |it| it["spec"]["config"] = json!({ "node.id": "1" }),
+            "Node ids, racks, listeners and folders are the operator's",
+        ),
         (|it| it["spec"]["listeners"] = json!([{ "name": "kafka", "port": 9391 }]), "are taken"),
         (
             |it| {
@@ -70,8 +78,10 @@ async fn a_cluster_is_made_kept_and_then_left_alone() {
 
     // What others change or delete comes back.
     lab.api::<Service>().delete("events-bootstrap", &DeleteParams::default()).await.expect("deleted");
-    lab.wait::<Service>("events-bootstrap", "made again", |it| it.is_some_and(|it| it.metadata.deletion_timestamp.is_none()))
-        .await;
+    lab.wait::<Service>("events-bootstrap", "made again", |it| {
+        it.is_some_and(|it| it.metadata.deletion_timestamp.is_none())
+    })
+    .await;
     let patch = json!({ "spec": { "maxUnavailable": 3 } });
     let budgets = lab.api::<PodDisruptionBudget>();
     budgets.patch("events", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("patched");
@@ -205,8 +215,10 @@ async fn two_operators_take_turns() {
     lab.wait::<StatefulSet>("events-main", "made", |it| it.is_some()).await;
     first.stop().await;
     lab.api::<Service>().delete("events-bootstrap", &DeleteParams::default()).await.expect("deleted");
-    lab.wait::<Service>("events-bootstrap", "made again", |it| it.is_some_and(|it| it.metadata.deletion_timestamp.is_none()))
-        .await;
+    lab.wait::<Service>("events-bootstrap", "made again", |it| {
+        it.is_some_and(|it| it.metadata.deletion_timestamp.is_none())
+    })
+    .await;
     second.stop().await;
     lab.end().await;
 }

@@ -106,7 +106,8 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary folder");
         let (from, into) = (root.path().join("from"), root.path().join("into"));
         fs::create_dir(&from).and_then(|()| fs::create_dir(&into)).expect("folders");
-        for (file, content) in [(CA, "ca"), ("a-0.crt", "c0"), ("a-0.key", "k0"), ("a-1.crt", "c1"), ("a-1.key", "k1")] {
+        for (file, content) in [(CA, "ca"), ("a-0.crt", "c0"), ("a-0.key", "k0"), ("a-1.crt", "c1"), ("a-1.key", "k1")]
+        {
             fs::write(from.join(file), content).expect("a file");
         }
         (root, from, into)

@@ -18,14 +18,8 @@ pub fn report(answer: &DescribeNodeResponse) -> Report {
 pub fn brokers(answer: &DescribeClusterResponse) -> Option<Brokers> {
     let raft = answer.raft.as_ref()?;
     let leader = raft.leader?;
-    let nowhere = Registered {
-        registered: false,
-        fenced: false,
-        draining: false,
-        replicas: 0,
-        wants_vote: false,
-        votes: false,
-    };
+    let nowhere =
+        Registered { registered: false, fenced: false, draining: false, replicas: 0, wants_vote: false, votes: false };
     let mut nodes: BTreeMap<i32, Registered> = BTreeMap::new();
     for member in &raft.members {
         let votes = matches!(member.role(), RaftRole::Leader | RaftRole::Voter);

@@ -129,10 +129,11 @@ fn certificate_container(desired: &Desired) -> Value {
 }
 
 fn broker_container(desired: &Desired, pool: &DesiredPool) -> Value {
-    let resources = pool.pool.resources.as_ref().map_or_else(
-        || json!({ "requests": { "cpu": "100m", "memory": "256Mi" } }),
-        |resources| json!(resources),
-    );
+    let resources = pool
+        .pool
+        .resources
+        .as_ref()
+        .map_or_else(|| json!({ "requests": { "cpu": "100m", "memory": "256Mi" } }), |resources| json!(resources));
     json!({
         "name": names::BROKER,
         "image": desired.image,

@@ -46,10 +46,8 @@ pub fn node_certificates(
     let mut wanted = Data::from([(CA.to_owned(), authorities.trusted())]);
     for (pod, node) in pods {
         let (certificate, key) = (format!("{pod}.crt"), format!("{pod}.key"));
-        let subject = Subject {
-            uri: format!("chronik://{cluster_id}/node/{node}"),
-            host: Some(host_name(cluster_id, *node)),
-        };
+        let subject =
+            Subject { uri: format!("chronik://{cluster_id}/node/{node}"), host: Some(host_name(cluster_id, *node)) };
         let pair = renewed(authorities, &subject, found(data, &certificate, &key), now)?;
         wanted.insert(certificate, pair.certificate);
         wanted.insert(key, pair.key);

@@ -40,7 +40,14 @@ fn a_certificate_names_its_node_and_nobody_else() {
 fn what_is_good_stays_as_it_is_and_what_is_due_is_made_anew() {
     let trust = authorities(None, start());
     let first = nodes(&trust, &[("a-0", 0), ("a-1", 1)], None, start());
-    let later = |days| nodes(&authorities(Some(trust.data()), after(days * DAY)), &[("a-0", 0), ("a-1", 1)], Some(&first), after(days * DAY));
+    let later = |days| {
+        nodes(
+            &authorities(Some(trust.data()), after(days * DAY)),
+            &[("a-0", 0), ("a-1", 1)],
+            Some(&first),
+            after(days * DAY),
+        )
+    };
     assert_eq!(later(200), first);
     assert_ne!(later(250)["a-0.crt"], first["a-0.crt"], "less than a third of a year is left");
 }
@@ -69,9 +76,9 @@ fn an_authority_is_succeeded_in_steps_that_overlap() {
     let trusts = |data: &Data, certificate: &[u8]| {
         let issuer = read(certificate).expect("a certificate").issuer;
         let bundle = String::from_utf8(data[CA].clone()).expect("PEM");
-        bundle.split_inclusive("-----END CERTIFICATE-----\n").any(|pem| {
-            read(pem.as_bytes()).is_some_and(|it| it.subject == issuer)
-        })
+        bundle
+            .split_inclusive("-----END CERTIFICATE-----\n")
+            .any(|pem| read(pem.as_bytes()).is_some_and(|it| it.subject == issuer))
     };
     let mut trust = authorities(None, start());
     let mut before = nodes(&trust, &pods, None, start());

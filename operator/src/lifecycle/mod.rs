@@ -1,12 +1,13 @@
 //! What happens next: pure, from what is observed and what is wanted.
 //!
 //! Nothing is remembered: each time all is decided anew from what *is*, so the operator may die at any step. At most one
-//! step is taken at a time. Reading order: [`situation`], [`decide`], then [`storage`], [`roll`], [`scale`], [`voters`].
+//! step is taken at a time. Reading order: [`situation`], [`decide`], then [`storage`], [`roll`], [`settings`], [`scale`], [`voters`].
 
 mod decision;
 mod replicas;
 mod roll;
 mod scale;
+mod settings;
 mod situation;
 mod storage;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod tests;
 mod voters;
 
 pub use decision::{ClaimRef, Decision, Operation, PodRef, Problem, Step};
-pub use situation::{Brokers, Claim, Grant, Node, Pod, Pool, Registered, Report, Situation};
+pub use situation::{Brokers, Claim, Grant, Node, Pod, Pool, Registered, Report, Settings, Situation};
 
 use decision::Next;
 
@@ -33,6 +34,7 @@ pub fn decide(situation: &Situation) -> Decision {
             .or_else(|| storage::replace_dead(situation))
             .or_else(|| scale::cancelled(situation))
             .or_else(|| roll::roll(situation))
+            .or_else(|| settings::change(situation))
             .or_else(|| scale::remove(situation))
             .or_else(|| scale::drain(situation))
             .or_else(|| voters::change(situation))

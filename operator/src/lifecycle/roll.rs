@@ -50,7 +50,9 @@ pub(super) fn without_leader(situation: &Situation) -> Say {
     let outdated = situation.outdated();
     if outdated.is_empty() {
         let kind = if situation.formed { "Recover" } else { "Form" };
-        return if situation.nodes.values().any(|node| node.pod.is_some()) || situation.pools.iter().any(|p| p.wanted > 0) {
+        return if situation.nodes.values().any(|node| node.pod.is_some())
+            || situation.pools.iter().any(|p| p.wanted > 0)
+        {
             Say::under_way(kind, "waits for a Raft leader: a majority of the voters must run")
         } else {
             Say::Nothing
@@ -144,13 +146,20 @@ fn begin(situation: &Situation, brokers: &Brokers, kind: &'static str, stopping:
         && down.iter().all(|other| *other == id)
         && let Some(pod) = &situation.nodes[&id].pod
     {
-        return Say::step(kind, format!("replaces {}, which takes no part", pod.name), Step::Evict(reference(id, pod, false)));
+        return Say::step(
+            kind,
+            format!("replaces {}, which takes no part", pod.name),
+            Step::Evict(reference(id, pod, false)),
+        );
     }
     if let Some(first) = down.first() {
         return Say::wait(kind, format!("waits until node {first} is back"));
     }
     if brokers.under_replicated > 0 {
-        return Say::wait(kind, format!("waits until {} partitions have all replicas in sync", brokers.under_replicated));
+        return Say::wait(
+            kind,
+            format!("waits until {} partitions have all replicas in sync", brokers.under_replicated),
+        );
     }
     // The Raft leader last: each other stop leaves it where it is.
     let registered = stopping.iter().copied().filter(|id| brokers.nodes.get(id).is_some_and(|node| node.registered));

@@ -22,9 +22,9 @@ pub(super) fn cancelled(situation: &Situation) -> Say {
     let Some(brokers) = &situation.brokers else { return Say::Nothing };
     for pool in &situation.pools {
         let Some(from) = pool.surplus_from else { continue };
-        let again = registered_from(situation, pool, from).into_iter().find(|(ordinal, id)| {
-            *ordinal < pool.wanted && brokers.nodes[id].draining
-        });
+        let again = registered_from(situation, pool, from)
+            .into_iter()
+            .find(|(ordinal, id)| *ordinal < pool.wanted && brokers.nodes[id].draining);
         if let Some((_, id)) = again {
             return Say::step(UP, format!("cancels the drain of node {id}"), Step::CancelDrain(id));
         }

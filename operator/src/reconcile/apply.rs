@@ -4,12 +4,12 @@
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 
+use super::ReconcileError;
 use super::compare::covers;
 use super::context::Context;
 use super::dereference::{Observed, is_owned};
 use super::error::Attempt;
 use super::stores::resource;
-use super::ReconcileError;
 use crate::build::{Kind, Object};
 use crate::lifecycle::Problem;
 use crate::names;
@@ -28,8 +28,7 @@ pub(super) async fn apply(
             return Ok(None);
         }
     }
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &observed.namespace, &resource(*kind));
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &observed.namespace, &resource(*kind));
     let described = || format!("{} {name}", kind.api().2);
     let live = match cached {
         Some(live) => Some(live.as_ref().clone()),

@@ -9,10 +9,10 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
+use super::ReconcileError;
 use super::context::{Context, Memory};
 use super::dereference::{Observed, claim_size, is_owned};
 use super::error::Attempt;
-use super::ReconcileError;
 use crate::crd::DeletionPolicy;
 use crate::{names, quantity};
 
@@ -46,7 +46,9 @@ pub(super) async fn follow_policy(
             "metadata": { "name": name, "uid": claim.uid(), "ownerReferences": owners },
         });
         let params = PatchParams::apply(OWNER_MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(&wanted)).await.attempt(|| format!("change the owner of claim {name}"))?;
+        api.patch(&name, &params, &Patch::Apply(&wanted))
+            .await
+            .attempt(|| format!("change the owner of claim {name}"))?;
     }
     Ok(())
 }

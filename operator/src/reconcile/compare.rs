@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn defaults_do_not_count_and_differences_do() {
-        let live = json!({"spec": {"ports": [{"name": "a", "port": 1, "protocol": "TCP"}], "type": "ClusterIP", "n": 1}});
+        let live =
+            json!({"spec": {"ports": [{"name": "a", "port": 1, "protocol": "TCP"}], "type": "ClusterIP", "n": 1}});
         assert!(covers(&live, &json!({"spec": {"ports": [{"name": "a", "port": 1}], "labels": {}}})));
         assert!(!covers(&live, &json!({"spec": {"ports": [{"name": "a", "port": 2}]}})));
         assert!(!covers(&live, &json!({"spec": {"ports": []}})), "a list is as it is");

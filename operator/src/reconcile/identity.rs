@@ -29,8 +29,7 @@ pub(super) fn identity(observed: &Observed, default_image: &str) -> Result<Ident
         None => retained_id(observed)?.unwrap_or_else(|| Uuid::new_v4().to_string()),
     };
     let image = status.image.or_else(|| spec.image.is_none().then(|| default_image.to_owned()));
-    let initial_voters =
-        if status.initial_voters.is_empty() { choose_voters(spec) } else { status.initial_voters };
+    let initial_voters = if status.initial_voters.is_empty() { choose_voters(spec) } else { status.initial_voters };
     Ok(Identity { cluster_id, image, initial_voters })
 }
 

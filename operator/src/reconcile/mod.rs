@@ -14,6 +14,7 @@ mod orphans;
 mod phases;
 mod racks;
 mod secrets;
+mod settings;
 mod situation;
 mod status;
 mod step;

@@ -2,11 +2,11 @@
 
 use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
 
+use super::ReconcileError;
 use super::context::Context;
 use super::dereference::Observed;
 use super::error::{Attempt, has_changed};
 use super::stores::resource;
-use super::ReconcileError;
 use crate::build::{Kind, Object};
 
 pub(super) async fn orphans(context: &Context, observed: &Observed, wanted: &[Object]) -> Result<(), ReconcileError> {
@@ -18,7 +18,11 @@ pub(super) async fn orphans(context: &Context, observed: &Observed, wanted: &[Ob
         let api: Api<DynamicObject> =
             Api::namespaced_with(context.client.clone(), &observed.namespace, &resource(*kind));
         let preconditions = Preconditions { uid: live.metadata.uid.clone(), resource_version: None };
-        tracing::info!(cluster = observed.name, object = format!("{} {name}", kind.api().2), "deletes what is not wanted");
+        tracing::info!(
+            cluster = observed.name,
+            object = format!("{} {name}", kind.api().2),
+            "deletes what is not wanted"
+        );
         match api.delete(name, &DeleteParams::default().preconditions(preconditions)).await {
             Err(why) if has_changed(&why) => {}
             outcome => drop(outcome.attempt(|| format!("delete {} {name}", kind.api().2))?),

@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::Api;
 
+use super::ReconcileError;
 use super::context::Context;
 use super::dereference::{Observed, is_owned};
 use super::error::Attempt;
-use super::ReconcileError;
 use crate::admin::Credentials;
 use crate::build::{self, Desired, Kind, Object};
 use crate::certificates::{self, Authorities, Data, ROTATE};

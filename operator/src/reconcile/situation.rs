@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::dereference::{Observed, claim_size, ordinal};
 use super::identity::Identity;
+use super::settings;
 use crate::admin::{self, Answers, NodeAddress};
 use crate::crd::Pool as SpecPool;
 use crate::lifecycle::{Claim, Node, Pod, Pool, Situation};
@@ -26,15 +27,19 @@ pub(super) fn situation(
     hashes: &BTreeMap<String, String>,
     expandable: &BTreeMap<String, bool>,
 ) -> Situation {
+    let owned = settings::owned(observed);
+    let there = answers.settings.as_ref();
+    let settings = there.map(|there| settings::changes(&observed.cluster.spec.config, &owned, there));
     let pools: Vec<Pool> = all_pools(observed)
         .into_iter()
         .map(|(pool, wanted)| Pool {
             wanted,
             first_node_id: pool.first_node_id,
             current: observed.replicas(&pool.name),
-            surplus_from: observed.sets.get(&pool.name).and_then(|set| {
-                set.annotations().get(names::SURPLUS_FROM)?.parse().ok()
-            }),
+            surplus_from: observed
+                .sets
+                .get(&pool.name)
+                .and_then(|set| set.annotations().get(names::SURPLUS_FROM)?.parse().ok()),
             hash: hashes.get(&pool.name).cloned().unwrap_or_default(),
             size: pool.storage.size.clone(),
             template_size: observed.template_size(&pool.name),
@@ -71,6 +76,7 @@ pub(super) fn situation(
         pools,
         nodes,
         brokers,
+        settings,
         voters: usize::try_from(observed.cluster.spec.metadata_voters).unwrap_or(1),
         deletion_policy: observed.cluster.spec.deletion_policy,
         formed: observed.cluster.status.as_ref().is_some_and(|status| status.metadata.is_some()),
@@ -139,7 +145,7 @@ const TROUBLE: [&str; 6] = [
 fn trouble(pod: &KubePod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let waiting = containers.filter_map(|container| {
+    let mut waiting = containers.filter_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref().filter(|reason| TROUBLE.contains(reason))?;
         // What the process said last tells more than that it is waited before it is started again.
@@ -148,7 +154,7 @@ fn trouble(pod: &KubePod) -> Option<String> {
         let code = ended.map(|ended| format!(" (exit code {})", ended.exit_code)).unwrap_or_default();
         Some(format!("{reason}{code}: {}", said.unwrap_or_default().trim()))
     });
-    waiting.last()
+    waiting.next()
 }
 
 /// Whether the broker's container runs now.

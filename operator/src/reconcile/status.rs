@@ -89,9 +89,8 @@ fn metadata(answers: &Answers) -> Option<MetadataStatus> {
 
 /// The lowest version that a node runs: numbers are compared as numbers.
 fn version(nodes: &[NodeStatus]) -> Option<String> {
-    let numbers = |version: &str| -> Vec<u64> {
-        version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0)).collect()
-    };
+    let numbers =
+        |version: &str| -> Vec<u64> { version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0)).collect() };
     nodes.iter().filter_map(|node| node.version.clone()).min_by_key(|version| numbers(version))
 }
 
@@ -123,7 +122,9 @@ fn conditions(told: &Told<'_>, ready: usize, wanted: usize) -> Vec<Undated> {
     let operation = told.decision.operation.as_ref();
     let led = told.situation.is_some_and(|situation| situation.brokers.is_some());
     let ready = match (problem, operation) {
-        _ if told.situation.is_none() => is(READY, false, problem.map_or("Starting", |it| it.reason), "The cluster is not made yet."),
+        _ if told.situation.is_none() => {
+            is(READY, false, problem.map_or("Starting", |it| it.reason), "The cluster is not made yet.")
+        }
         _ if !led => is(READY, false, "NoLeader", "No node leads the metadata: a majority of the voters must run."),
         _ if ready < wanted => is(READY, false, "NodesMissing", format!("{ready} of {wanted} nodes are ready.")),
         // kstatus: what is being changed is not ready yet.

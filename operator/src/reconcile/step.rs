@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
 use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -15,6 +15,9 @@ use crate::admin::proto;
 use crate::admin::{text, written};
 use crate::lifecycle::{ClaimRef, PodRef, Problem, Step};
 use crate::names;
+
+/// The reason of the problem that nodes can't be spared.
+pub(super) const DRAIN_REFUSED: &str = "DrainRefused";
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +70,17 @@ fn name_of(step: &Step) -> &'static str {
         Step::Promote(_) => "promote",
         Step::Demote(_) => "demote",
         Step::Remove(_) => "remove",
+        Step::SetConfigs { .. } => "set_configs",
         Step::SetClusterVersion(_) => "set_cluster_version",
     }
 }
 
-async fn grow(context: &Context, observed: &Observed, claims: &[ClaimRef], size: &str) -> Result<Outcome, ReconcileError> {
+async fn grow(
+    context: &Context,
+    observed: &Observed,
+    claims: &[ClaimRef],
+    size: &str,
+) -> Result<Outcome, ReconcileError> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &observed.namespace);
     for claim in claims {
         let patch = json!({
@@ -114,10 +123,11 @@ async fn recreate(context: &Context, observed: &Observed, pool: &str) -> Result<
 /// By the Eviction API, which keeps the disruption budget.
 async fn evict(context: &Context, observed: &Observed, pod: &PodRef) -> Result<Outcome, ReconcileError> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &observed.namespace);
-    let preconditions =
-        Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
-    let params =
-        EvictParams { delete_options: Some(DeleteParams::default().preconditions(preconditions)), ..Default::default() };
+    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: pod.resource_version.clone() };
+    let params = EvictParams {
+        delete_options: Some(DeleteParams::default().preconditions(preconditions)),
+        ..Default::default()
+    };
     match api.evict(&pod.name, &params).await {
         Ok(_) => Ok(Outcome::Done),
         Err(why) if has_changed(&why) => Ok(Outcome::NotNow(format!("pod {} has changed meanwhile", pod.name))),
@@ -159,6 +169,11 @@ async fn write(
     step: &Step,
 ) -> Result<(), Status> {
     match *step {
+        Step::SetConfigs { ref values, ref reset } => {
+            let (values, reset) = (values.clone().into_iter().collect(), reset.iter().cloned().collect());
+            let request = proto::SetConfigsRequest { operator_epoch, values, reset, validate_only: false };
+            written(client.set_configs(request)).await.map(drop)
+        }
         Step::PrepareStop(node) => {
             written(client.prepare_stop(proto::PrepareStopRequest { operator_epoch, node })).await.map(drop)
         }
@@ -166,7 +181,9 @@ async fn write(
             let request = proto::TransferRaftLeadershipRequest { operator_epoch, to: None };
             written(client.transfer_raft_leadership(request)).await.map(drop)
         }
-        Step::Drain(node) => written(client.drain_node(proto::DrainNodeRequest { operator_epoch, node })).await.map(drop),
+        Step::Drain(node) => {
+            written(client.drain_node(proto::DrainNodeRequest { operator_epoch, node })).await.map(drop)
+        }
         Step::CancelDrain(node) => {
             written(client.cancel_drain(proto::CancelDrainRequest { operator_epoch, node })).await.map(drop)
         }
@@ -196,8 +213,14 @@ fn refused(step: &Step, status: &Status) -> Outcome {
     let why = text(status);
     match (step, status.code()) {
         (Step::Drain(_), Code::FailedPrecondition) => Outcome::Refused(Problem {
-            reason: "DrainRefused",
+            reason: DRAIN_REFUSED,
             message: format!("{why}. Until then nothing is removed; setting replicas back ends this."),
+        }),
+        (Step::SetConfigs { .. }, Code::InvalidArgument) => Outcome::Refused(Problem {
+            reason: "ConfigRefused",
+            message: format!(
+                "The brokers refuse a setting of spec.config: {why}. Correct it; none of them was changed."
+            ),
         }),
         _ => Outcome::NotNow(why),
     }

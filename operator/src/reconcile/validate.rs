@@ -1,15 +1,15 @@
 //! What CEL can't see: other objects, and what is left of earlier specs. Each problem is a condition that says what to do;
 //! nothing is changed while there is one, and correcting the spec is enough to go on.
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::api::Api;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
+use super::ReconcileError;
 use super::context::Context;
 use super::dereference::Observed;
 use super::error::Attempt;
 use super::identity::Identity;
-use super::ReconcileError;
 use crate::crd::Pool;
 use crate::lifecycle::Problem;
 use crate::names;
@@ -125,9 +125,7 @@ fn foreign_volume(name: &str) -> Problem {
 fn other_shape(observed: &Observed) -> Option<Problem> {
     let new = observed.cluster.status.as_ref().is_none_or(|status| status.cluster_id.is_none());
     let pool_of = |claim: &PersistentVolumeClaim| claim.labels().get(names::POOL).cloned();
-    let used = |pool: &Option<String>| {
-        observed.cluster.spec.pools.iter().any(|it| Some(&it.name) == pool.as_ref())
-    };
+    let used = |pool: &Option<String>| observed.cluster.spec.pools.iter().any(|it| Some(&it.name) == pool.as_ref());
     let left: Vec<Option<String>> = observed.claims.iter().map(|claim| pool_of(claim)).collect();
     if !new || left.is_empty() || left.iter().any(used) {
         return None;
@@ -156,7 +154,9 @@ pub(super) async fn unlabelled_volumes(context: &Context, observed: &Observed) -
                 continue;
             }
             let found = api.get_opt(&name).await.attempt(|| format!("look for the claim {name}"))?;
-            let ours = |claim: &PersistentVolumeClaim| claim.labels().get(names::MANAGED_BY).map(String::as_str) == Some(names::MANAGER);
+            let ours = |claim: &PersistentVolumeClaim| {
+                claim.labels().get(names::MANAGED_BY).map(String::as_str) == Some(names::MANAGER)
+            };
             if found.is_some_and(|claim| !ours(&claim)) {
                 problems.push(foreign_volume(&name));
             }

@@ -34,6 +34,7 @@ pub(super) fn settled(replicas: i32) -> Situation {
         pools: vec![pool],
         nodes: (0..replicas).map(|ordinal| (ordinal, node("main", ordinal, ordinal))).collect(),
         brokers: Some(brokers),
+        settings: None,
         voters: usize::try_from(replicas.min(3)).expect("a few"),
         deletion_policy: DeletionPolicy::Retain,
         formed: true,

@@ -1,12 +1,11 @@
 //! Rolls, broken images, lost quorums, wrong identities, upgrades.
 
 use super::fixture::*;
-use crate::lifecycle::{Decision, Grant, Pod, Situation, Step, decide};
+use crate::lifecycle::{Decision, Grant, Pod, Settings, Situation, Step, decide};
 
 #[test]
 fn what_is_as_it_should_be_is_left_alone() {
-    let expected =
-        Decision { replicas: [("main".to_owned(), 3)].into(), max_unavailable: 1, ..Decision::default() };
+    let expected = Decision { replicas: [("main".to_owned(), 3)].into(), max_unavailable: 1, ..Decision::default() };
     assert_eq!(decide(&settled(3)), expected);
 }
 
@@ -149,6 +148,21 @@ fn the_cluster_version_is_raised_once_every_node_runs_it() {
     situation.pod(2).hash = Some(NEW.to_owned());
     situation.pod(2).report = None;
     assert_eq!(step(&situation), None, "not while somebody does not answer");
+}
+
+#[test]
+fn dynamic_settings_change_without_a_restart_and_after_a_roll() {
+    let mut situation = settled(3);
+    let values: std::collections::BTreeMap<_, _> = [("min.insync.replicas".to_owned(), "2".to_owned())].into();
+    situation.settings = Some(Settings { values: values.clone(), ..Settings::default() });
+    assert_eq!(step(&situation), Some(Step::SetConfigs { values, reset: [].into() }));
+    assert_eq!(
+        step(&situation.clone().outdated_all()),
+        Some(Step::PrepareStop(2)),
+        "the new version may know more of them"
+    );
+    situation.settings = Some(Settings::default());
+    assert_eq!(step(&situation), None);
 }
 
 #[test]

@@ -102,13 +102,8 @@ fn scaling_back_up_cancels_the_drains_that_were_begun_and_no_others() {
 #[test]
 fn a_pool_that_was_removed_drains_to_nothing() {
     let mut situation = settled(3);
-    let old = Pool {
-        name: "old".to_owned(),
-        wanted: 0,
-        first_node_id: 100,
-        current: Some(1),
-        ..situation.pools[0].clone()
-    };
+    let old =
+        Pool { name: "old".to_owned(), wanted: 0, first_node_id: 100, current: Some(1), ..situation.pools[0].clone() };
     situation.pools.push(old);
     situation.nodes.insert(100, node("old", 0, 100));
     situation.raft().nodes.insert(100, registered(false));
