@@ -65,10 +65,7 @@ apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=
 apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"apps\",resource=\"statefulsets\",scope=\"resource\",subresource=\"\",verb=\"APPLY\",version=\"v1\"} 2
 ";
         let before = count(metrics);
-        assert_eq!(
-            before,
-            BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 2)])
-        );
+        assert_eq!(before, BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 2)]));
         let after = BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 5)]);
         assert_eq!(between(&before, &after), BTreeMap::from([("APPLY statefulsets/".to_owned(), 3)]));
     }
