@@ -123,15 +123,14 @@ async fn controllers(
         for trigger in triggers {
             controller = controller.reconcile_on(trigger);
         }
-        controller
-            .graceful_shutdown_on(stop.clone().cancelled_owned())
-            .run(reconcile, |cluster, why, context| failed(cluster, why, context), context)
-            .for_each(|done| {
+        controller.graceful_shutdown_on(stop.clone().cancelled_owned()).run(reconcile, failed, context).for_each(
+            |done| {
                 if let Ok((cluster, _)) = done {
                     tracing::trace!(cluster = cluster.name, "looked at");
                 }
                 std::future::ready(())
-            })
+            },
+        )
     }))
     .await;
 }

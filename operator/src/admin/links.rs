@@ -10,8 +10,8 @@ use tonic::{Code, Status};
 
 use super::proto::admin_client::AdminClient;
 use super::proto::{
-    AcquireOperatorLeaseRequest, DescribeClusterRequest, DescribeClusterResponse, DescribeNodeRequest,
-    DescribeNodeResponse,
+    AcquireOperatorLeaseRequest, DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest,
+    DescribeNodeRequest, DescribeNodeResponse, IsSafeToStopRequest, NodesConfig,
 };
 use crate::certificates;
 
@@ -21,6 +21,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long a write may take: a change of the Raft group takes up to 30 s.
 const WRITE_WITHIN: Duration = Duration::from_secs(40);
+/// So many partitions are named at most.
+const NAMED: usize = 20;
 /// The largest answer: a cluster of 1,000 nodes with its lists cut.
 const ANSWER_BYTES: usize = 16 << 20;
 
@@ -55,6 +57,8 @@ pub struct Answers {
     pub nodes: BTreeMap<i32, DescribeNodeResponse>,
     /// The cluster, as its leader knows it; `None` without one.
     pub cluster: Option<DescribeClusterResponse>,
+    /// The settings of all nodes; `None` where the cluster can't be described, or its version does not tell them.
+    pub settings: Option<Vec<NodesConfig>>,
 }
 
 struct Link {
@@ -65,7 +69,7 @@ struct Link {
 /// The connections to one cluster.
 pub struct Links {
     credentials: Credentials,
-    links: BTreeMap<i32, Link>,
+    to: BTreeMap<i32, Link>,
     /// The node that led when it was asked last: it answers for the cluster, and takes writes.
     leader: Option<i32>,
     /// The operator's epoch in this cluster.
@@ -76,21 +80,21 @@ pub struct Links {
 impl Links {
     /// Connects to nobody yet. `port`: of the admin service.
     pub fn new(credentials: Credentials, port: u16) -> Self {
-        Self { credentials, links: BTreeMap::new(), leader: None, epoch: None, port }
+        Self { credentials, to: BTreeMap::new(), leader: None, epoch: None, port }
     }
 
     /// Takes up new certificates, and where the nodes are now. Connections that stand stay.
     pub fn update(&mut self, credentials: Credentials, addresses: &[NodeAddress]) -> Result<(), Status> {
         if credentials != self.credentials {
             self.credentials = credentials;
-            self.links.clear();
+            self.to.clear();
         }
         let current = |link: &Link| addresses.contains(&link.address);
-        self.links.retain(|_, link| current(link));
+        self.to.retain(|_, link| current(link));
         for address in addresses {
-            if !self.links.contains_key(&address.node) {
+            if !self.to.contains_key(&address.node) {
                 let channel = self.channel(address)?;
-                self.links.insert(address.node, Link { address: address.clone(), channel });
+                self.to.insert(address.node, Link { address: address.clone(), channel });
             }
         }
         Ok(())
@@ -113,7 +117,7 @@ impl Links {
 
     /// Asks every node what it is, and one that knows a leader about the cluster.
     pub async fn ask(&mut self) -> Answers {
-        let asked = self.links.iter().map(|(node, link)| async move {
+        let asked = self.to.iter().map(|(node, link)| async move {
             match within(ANSWER_WITHIN, Self::client(&link.channel).describe_node(DescribeNodeRequest {})).await {
                 Ok(answer) => Some((*node, answer)),
                 Err(status) => {
@@ -125,7 +129,19 @@ impl Links {
         let nodes: BTreeMap<i32, DescribeNodeResponse> = join_all(asked).await.into_iter().flatten().collect();
         let cluster = self.ask_cluster(&nodes).await;
         self.leader = cluster.as_ref().and_then(|cluster| cluster.raft.as_ref()?.leader);
-        Answers { nodes, cluster }
+        let settings = self.ask_settings().await;
+        Answers { nodes, cluster, settings }
+    }
+
+    async fn ask_settings(&self) -> Option<Vec<NodesConfig>> {
+        let mut client = Self::client(&self.to.get(&self.leader?)?.channel);
+        match within(ANSWER_WITHIN, client.describe_configs(DescribeConfigsRequest {})).await {
+            Ok(answer) => Some(answer.configs),
+            Err(status) => {
+                tracing::debug!(why = text(&status), "the settings can't be described");
+                None
+            }
+        }
     }
 
     /// The leader first, then others that know one.
@@ -135,7 +151,7 @@ impl Links {
             nodes.iter().filter(|(_, node)| ours(node) && node.leader.is_some()).map(|(id, _)| *id).collect();
         knowing.sort_by_key(|id| nodes[id].leader != Some(*id));
         for node in knowing.into_iter().take(2) {
-            let mut client = Self::client(&self.links[&node].channel);
+            let mut client = Self::client(&self.to[&node].channel);
             match within(ANSWER_WITHIN, client.describe_cluster(DescribeClusterRequest { latest: true })).await {
                 Ok(answer) if answer.raft.as_ref().is_some_and(|raft| raft.leader.is_some()) => return Some(answer),
                 Ok(_) => {}
@@ -145,17 +161,32 @@ impl Links {
         None
     }
 
+    /// The partitions that no order of stops could keep available when this node stops.
+    pub async fn unavoidable(&mut self, node: i32) -> Vec<String> {
+        let link = self.leader.and_then(|leader| self.to.get(&leader));
+        let Some(mut client) = link.map(|link| Self::client(&link.channel)) else { return Vec::new() };
+        match within(ANSWER_WITHIN, client.is_safe_to_stop(IsSafeToStopRequest { node })).await {
+            Ok(answer) => {
+                let named = answer.unavoidable.iter().map(|it| format!("{}-{}", it.topic, it.partition));
+                named.take(NAMED).collect()
+            }
+            Err(status) => {
+                tracing::debug!(node, why = text(&status), "it is not known what a stop would do");
+                Vec::new()
+            }
+        }
+    }
+
     /// The client that takes writes, and the operator's epoch, which every write carries.
     pub async fn writer(&mut self, holder: &str) -> Result<(AdminClient<Channel>, u64), Status> {
-        let link = self.leader.and_then(|leader| self.links.get(&leader)).or_else(|| self.links.values().next());
+        let link = self.leader.and_then(|leader| self.to.get(&leader)).or_else(|| self.to.values().next());
         let link = link.ok_or_else(|| Status::unavailable("no node can be reached"))?;
         let mut client = Self::client(&link.channel);
-        let epoch = match self.epoch {
-            Some(epoch) => epoch,
-            None => {
-                let request = AcquireOperatorLeaseRequest { holder: holder.to_owned() };
-                within(WRITE_WITHIN, client.acquire_operator_lease(request)).await?.epoch
-            }
+        let epoch = if let Some(epoch) = self.epoch {
+            epoch
+        } else {
+            let request = AcquireOperatorLeaseRequest { holder: holder.to_owned() };
+            written(client.acquire_operator_lease(request)).await?.epoch
         };
         self.epoch = Some(epoch);
         Ok((client, epoch))

@@ -1,6 +1,6 @@
 //! The brokers' settings: which go into the file that they start with, and which are changed while they run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -37,11 +37,11 @@ pub(super) fn file(desired: &Desired) -> String {
 }
 
 pub(super) fn config_map(desired: &Desired) -> Object {
-    let owned: BTreeSet<String> = dynamic(&desired.spec.config).into_keys().collect();
+    let owned: Vec<&str> = desired.owned_settings.iter().map(String::as_str).collect();
     let mut metadata = desired.metadata(&names::config_map(&desired.name));
     metadata["annotations"] = json!({});
     if !owned.is_empty() {
-        metadata["annotations"][names::OWNED_SETTINGS] = Value::String(Vec::from_iter(owned).join(","));
+        metadata["annotations"][names::OWNED_SETTINGS] = Value::String(owned.join(","));
     }
     let value = json!({
         "apiVersion": "v1",

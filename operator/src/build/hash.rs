@@ -12,7 +12,7 @@ const NOT_IN_THE_HASH: [&str; 2] = ["CHRONIK_INITIAL_VOTERS", "CHRONIK_SEEDS"];
 /// The hash of any JSON.
 pub fn hash(value: &Value) -> String {
     let digest = Sha256::digest(value.to_string().as_bytes());
-    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = format!("{digest:x}");
     text.truncate(DIGITS);
     text
 }

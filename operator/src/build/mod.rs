@@ -11,7 +11,7 @@ mod stateful_set;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -40,6 +40,8 @@ pub struct Desired {
     pub initial_voters: Vec<InitialVoter>,
     /// The pools: those of the spec, and those that were removed from it and are being drained.
     pub pools: Vec<DesiredPool>,
+    /// The dynamic settings that the operator has set, or is about to.
+    pub owned_settings: BTreeSet<String>,
     /// How many pods the disruption budget lets others take down.
     pub max_unavailable: i32,
 }

@@ -12,6 +12,8 @@ const USER: i64 = 65532;
 const GRACE_SECONDS: i64 = 60;
 /// Where the volume is mounted. The data is in a folder of it, since file systems put things of their own at its root.
 const VOLUME: &str = "/var/lib/chronik";
+/// What the pod knows of itself: its rack.
+const POD: &str = "/etc/chronik/pod";
 /// The folder with this node's certificate alone, in memory.
 const TLS: &str = "/etc/chronik/tls";
 /// The certificates of all the pool's nodes. Only the container that picks one of them sees these.
@@ -30,6 +32,7 @@ pub(super) fn template(desired: &Desired, pool: &DesiredPool) -> Value {
 }
 
 fn spec(desired: &Desired, pool: &DesiredPool, wanted: &PoolTemplate) -> Value {
+    let rack = format!("metadata.annotations['{}']", names::RACK);
     let mut spec = json!({
         "serviceAccountName": desired.name,
         "automountServiceAccountToken": false,
@@ -51,6 +54,9 @@ fn spec(desired: &Desired, pool: &DesiredPool, wanted: &PoolTemplate) -> Value {
             { "name": "config", "configMap": { "name": names::config_map(&desired.name) } },
             { "name": "pool-tls", "secret": { "secretName": names::pool_secret(&desired.name, &pool.pool.name) } },
             { "name": "tls", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } },
+            { "name": "pod", "downwardAPI": { "items": [
+                { "path": "rack", "fieldRef": { "apiVersion": "v1", "fieldPath": rack } },
+            ] } },
         ],
     });
     if !wanted.node_selector.is_empty() {
@@ -140,6 +146,8 @@ fn broker_container(desired: &Desired, pool: &DesiredPool) -> Value {
             { "name": "http", "containerPort": names::HTTP_PORT, "protocol": "TCP" },
         ],
         "resources": resources,
+        // Why it ended, in its last line, is told by the cluster's condition.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": confined(),
         // Whether the process has come up; what it recovers may take as long as it needs.
         "startupProbe": probe("/livez", 1, 600),
@@ -151,6 +159,7 @@ fn broker_container(desired: &Desired, pool: &DesiredPool) -> Value {
             { "name": names::DATA_VOLUME, "mountPath": VOLUME },
             { "name": "config", "mountPath": config::FOLDER, "readOnly": true },
             { "name": "tls", "mountPath": TLS, "readOnly": true },
+            { "name": "pod", "mountPath": POD, "readOnly": true },
         ],
     })
 }
@@ -179,6 +188,7 @@ fn environment(desired: &Desired, pool: &DesiredPool) -> Value {
         value("CHRONIK_KAFKA_ADDR", format!("0.0.0.0:{}", desired.spec.kafka_port())),
         value("CHRONIK_ADVERTISED_ADDR", format!("{host}:{}", desired.spec.kafka_port())),
         value("CHRONIK_GRPC_ADVERTISED_ADDR", format!("{host}:{}", names::GRPC_PORT)),
+        value("CHRONIK_BROKER_RACK_FILE", format!("{POD}/rack")),
         value("CHRONIK_TLS_DIR", TLS.to_owned()),
         value("CHRONIK_DATA_DIR", format!("{VOLUME}/data")),
     ])

@@ -1,6 +1,6 @@
 //! What is decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +54,13 @@ pub enum Step {
     Demote(i32),
     /// Takes a node out of the cluster.
     Remove(i32),
+    /// Changes settings of running brokers.
+    SetConfigs {
+        /// To be set.
+        values: BTreeMap<String, String>,
+        /// Back to what brokers start with.
+        reset: BTreeSet<String>,
+    },
     /// Raises the cluster's version.
     SetClusterVersion(u32),
 }

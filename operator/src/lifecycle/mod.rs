@@ -1,12 +1,13 @@
 //! What happens next: pure, from what is observed and what is wanted.
 //!
 //! Nothing is remembered: each time all is decided anew from what *is*, so the operator may die at any step. At most one
-//! step is taken at a time. Reading order: [`situation`], [`decide`], then [`storage`], [`roll`], [`scale`], [`voters`].
+//! step is taken at a time. Reading order: [`situation`], [`decide`], then [`storage`], [`roll`], [`settings`], [`scale`], [`voters`].
 
 mod decision;
 mod replicas;
 mod roll;
 mod scale;
+mod settings;
 mod situation;
 mod storage;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod tests;
 mod voters;
 
 pub use decision::{ClaimRef, Decision, Operation, PodRef, Problem, Step};
-pub use situation::{Brokers, Claim, Grant, Node, Pod, Pool, Registered, Report, Situation};
+pub use situation::{Brokers, Claim, Grant, Node, Pod, Pool, Registered, Report, Settings, Situation};
 
 use decision::Next;
 
@@ -33,6 +34,7 @@ pub fn decide(situation: &Situation) -> Decision {
             .or_else(|| storage::replace_dead(situation))
             .or_else(|| scale::cancelled(situation))
             .or_else(|| roll::roll(situation))
+            .or_else(|| settings::change(situation))
             .or_else(|| scale::remove(situation))
             .or_else(|| scale::drain(situation))
             .or_else(|| voters::change(situation))
@@ -46,8 +48,27 @@ pub fn decide(situation: &Situation) -> Decision {
         decision.step = step;
         decision.problems.extend(problem);
     }
-    decision.max_unavailable = i32::from(decision.problems.is_empty() && is_safe(situation));
+    decision.problems.extend(cannot_start(situation));
+    decision.max_unavailable = i32::from(trusted && is_safe(situation));
     decision
+}
+
+/// Pods that can't start by themselves. Nothing waits for a person here: a corrected spec replaces them.
+fn cannot_start(situation: &Situation) -> Option<Problem> {
+    let mut pods = situation.nodes.values().filter_map(|node| {
+        let pod = node.pod.as_ref().filter(|pod| !pod.terminating && !situation.is_outdated(node))?;
+        Some((pod, pod.trouble.as_ref()?))
+    });
+    let (pod, trouble) = pods.next()?;
+    let others = pods.count();
+    let more = if others == 0 { String::new() } else { format!(", nor can {others} others") };
+    Some(Problem {
+        reason: "PodCannotStart",
+        message: format!(
+            "Pod {} can't start{more}: {trouble}. No other node is stopped meanwhile; correct the spec, and it is replaced.",
+            pod.name
+        ),
+    })
 }
 
 /// Processes that are not what their pods should hold: somebody has mixed up volumes or names, and any step may hit the

@@ -15,12 +15,23 @@ pub struct Situation {
     pub nodes: BTreeMap<i32, Node>,
     /// What the cluster says of itself; `None` while it can't: no Raft leader, or nobody to ask.
     pub brokers: Option<Brokers>,
+    /// The settings of running brokers that are not what the spec says; `None` while nobody can say.
+    pub settings: Option<Settings>,
     /// How many nodes are to vote.
     pub voters: usize,
     /// What becomes of volumes of nodes that are removed.
     pub deletion_policy: DeletionPolicy,
     /// Whether the cluster was ever seen with a Raft leader.
     pub formed: bool,
+}
+
+/// Settings of running brokers that are to change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// To be set.
+    pub values: BTreeMap<String, String>,
+    /// Set by the operator before, and no longer in the spec.
+    pub reset: BTreeSet<String>,
 }
 
 /// A pool.
@@ -67,6 +78,7 @@ pub struct Node {
 }
 
 /// A pod.
+#[expect(clippy::struct_excessive_bools, reason = "each is something else that is seen")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Its name.
@@ -85,6 +97,8 @@ pub struct Pod {
     pub terminating: bool,
     /// Whether a person has said that its volume is lost.
     pub replace_volume: bool,
+    /// Why it can't start, where Kubernetes says so.
+    pub trouble: Option<String>,
     /// What its process says it is.
     pub report: Option<Report>,
 }
@@ -133,6 +147,7 @@ pub struct Brokers {
 }
 
 /// A node, as the cluster knows it.
+#[expect(clippy::struct_excessive_bools, reason = "each is something else that is known")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered {
     /// Whether it is registered, and not only in the Raft group.

@@ -33,8 +33,11 @@ pub struct Context {
     /// Rung when a broker says that another operator has taken over.
     pub(super) succeeded: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
-    clusters: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Memory>>>>,
+    clusters: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Memory>>>>,
 }
+
+/// A cluster's namespace and name.
+type Key = (String, String);
 
 /// What is remembered of a cluster. Nothing of it is needed: after a restart it comes back by itself.
 #[derive(Default)]
@@ -44,8 +47,8 @@ pub(super) struct Memory {
     pub(super) links: Option<Links>,
     /// Consecutive failures.
     pub(super) failures: u32,
-    /// What was told in the last event, so that it is told once.
-    pub(super) told: String,
+    /// The racks of machines, and when they were asked for.
+    pub(super) racks: HashMap<String, (Timestamp, Option<String>)>,
     /// Whether storage classes' answers are known: class → whether its volumes can grow.
     pub(super) expandable: HashMap<String, (Timestamp, bool)>,
 }

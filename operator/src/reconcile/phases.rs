@@ -1,6 +1,6 @@
 //! The phases, in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::error::Attempt;
 use super::identity::{self, Identity};
 use super::status::{Told, status};
 use super::step::Outcome;
-use super::{ReconcileError, apply, claims, orphans, secrets, situation, step, validate};
+use super::{ReconcileError, apply, claims, orphans, racks, secrets, settings, situation, step, validate};
 use crate::admin::{Answers, Credentials, Links};
 use crate::build::{self, Desired, DesiredPool};
-use crate::crd::{ChronikCluster, ChronikClusterStatus};
+use crate::crd::{ChronikCluster, ChronikClusterStatus, RECONCILING, STALLED};
 use crate::lifecycle::{self, Decision, Situation, Step};
 use crate::names;
 
@@ -30,6 +30,9 @@ use crate::names;
 const SETTLED: Duration = Duration::from_secs(10);
 /// How often while something is under way.
 const UNDER_WAY: Duration = Duration::from_secs(1);
+
+/// An event's note may have so many bytes; a character has up to four.
+const NOTE_CHARACTERS: usize = 250;
 
 /// Makes a cluster what its resource says, as far as one step goes.
 pub async fn reconcile(cluster: Arc<ChronikCluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
@@ -100,7 +103,9 @@ async fn phases(
     let seen = situation::situation(&observed, &identity, &answers, &build::template_hashes(&base), &expandable);
     let mut decision = lifecycle::decide(&seen);
 
-    let desired = desired(&observed, &identity, &decision);
+    let mut desired = desired(&observed, &identity, &decision);
+    let owned = settings::owned(&observed);
+    desired.owned_settings = settings::noted(&desired.spec.config, &owned, seen.settings.as_ref());
     let mut objects = trust.objects;
     objects.extend(secrets::of_pools(context, &observed, &desired, &trust.authorities, now).await?);
     objects.extend(build::build(&desired));
@@ -112,8 +117,10 @@ async fn phases(
     if let Some(next) = decision.step.clone()
         && may_be_taken(&next, &decision)
     {
-        note(&mut decision, step::take(context, &observed, memory, &next).await?);
+        let outcome = step::take(context, &observed, memory, &next).await?;
+        note(&mut decision, outcome, &answers);
     }
+    racks::annotate(context, &observed, memory).await?;
     tell(context, &observed, Some(&identity), Some(&seen), &answers, &decision, memory, now).await
 }
 
@@ -122,7 +129,7 @@ fn may_be_taken(step: &Step, decision: &Decision) -> bool {
     decision.problems.iter().all(|problem| problem.reason != "ForeignObject") || matches!(step, Step::GrowClaims { .. })
 }
 
-fn note(decision: &mut Decision, outcome: Outcome) {
+fn note(decision: &mut Decision, outcome: Outcome, answers: &Answers) {
     match outcome {
         Outcome::Done => {}
         Outcome::NotNow(why) => {
@@ -130,7 +137,14 @@ fn note(decision: &mut Decision, outcome: Outcome) {
                 operation.step = format!("{}: {why}", operation.step);
             }
         }
-        Outcome::Refused(problem) => decision.problems.push(problem),
+        Outcome::Refused(mut problem) => {
+            let widest = answers.cluster.as_ref().and_then(|cluster| cluster.widest_topic.as_ref());
+            if let Some(widest) = widest.filter(|_| problem.reason == step::DRAIN_REFUSED) {
+                let factor = widest.replication_factor;
+                problem.message = format!("{} Topic {} has {factor} replicas.", problem.message, widest.topic);
+            }
+            decision.problems.push(problem);
+        }
     }
 }
 
@@ -171,6 +185,7 @@ fn desired(observed: &Observed, identity: &Identity, decision: &Decision) -> Des
         image: chosen.unwrap_or_default(),
         cluster_id: identity.cluster_id.clone(),
         initial_voters: identity::initial_voters(observed, &identity.initial_voters),
+        owned_settings: BTreeSet::new(),
         max_unavailable: decision.max_unavailable,
         spec,
     }
@@ -209,7 +224,7 @@ async fn tell(
         situation: seen,
         answers,
         decision,
-        unavoidable: Vec::new(),
+        unavoidable: unavoidable(seen, decision, memory).await,
         bootstrap_servers: format!("{service}.{}.svc:{port}", observed.namespace),
         image_in_use: observed.cluster.spec.image.clone().or_else(|| identity.and_then(|it| it.image.clone())),
         default_image: &context.settings.default_image,
@@ -219,10 +234,20 @@ async fn tell(
     if observed.cluster.status.as_ref() != Some(&wanted) {
         write_status(context, observed, &wanted).await?;
     }
-    publish(context, observed, decision, memory).await;
+    publish(context, observed, decision).await;
     let settled = decision.operation.is_none() && wanted.conditions.first().is_some_and(|ready| ready.status == "True");
     let pause = if settled || decision.step.is_none() && !decision.problems.is_empty() { SETTLED } else { UNDER_WAY };
     Ok(Action::requeue(pause))
+}
+
+/// The partitions that the node which stops now takes along.
+async fn unavoidable(seen: Option<&Situation>, decision: &Decision, memory: &mut Memory) -> Vec<String> {
+    let granted = seen.and_then(|seen| seen.brokers.as_ref()).and_then(|brokers| brokers.grant);
+    let stopping = decision.step.as_ref().and_then(Step::takes_down).or(granted.map(|grant| grant.node));
+    match (stopping, memory.links.as_mut()) {
+        (Some(node), Some(links)) => links.unavoidable(node).await,
+        _ => Vec::new(),
+    }
 }
 
 async fn write_status(
@@ -242,23 +267,20 @@ async fn write_status(
     written.map(drop).attempt(|| format!("write the status of {}", observed.name))
 }
 
-/// An event when something begins, or something new is wrong.
-async fn publish(context: &Context, observed: &Observed, decision: &Decision, memory: &mut Memory) {
-    let (type_, reason, note) = match (decision.problems.first(), &decision.operation) {
-        (Some(problem), _) => (EventType::Warning, problem.reason.to_owned(), problem.message.clone()),
-        (None, Some(operation)) => (EventType::Normal, operation.kind.to_owned(), operation.step.clone()),
-        (None, None) => {
-            memory.told.clear();
-            return;
-        }
+/// An event when something begins, or something new is wrong: when that is not what the status says already.
+async fn publish(context: &Context, observed: &Observed, decision: &Decision) {
+    let (type_, condition, reason, note) = match (decision.problems.first(), &decision.operation) {
+        (Some(problem), _) => (EventType::Warning, STALLED, problem.reason, &problem.message),
+        (None, Some(operation)) => (EventType::Normal, RECONCILING, operation.kind, &operation.step),
+        (None, None) => return,
     };
-    let told = format!("{reason} {}", if type_ == EventType::Warning { &note } else { "" });
-    if told == memory.told {
+    let before = observed.cluster.status.iter().flat_map(|status| &status.conditions);
+    if before.into_iter().any(|it| it.type_ == condition && it.status == "True" && it.reason == reason) {
         return;
     }
-    memory.told = told;
-    let note: String = note.chars().take(1000).collect();
-    let event = Event { type_, action: reason.clone(), reason, note: Some(note), secondary: None };
+    let note: String = note.chars().take(NOTE_CHARACTERS).collect();
+    let event =
+        Event { type_, action: reason.to_owned(), reason: reason.to_owned(), note: Some(note), secondary: None };
     let about: ObjectReference = observed.cluster.object_ref(&());
     // An event that is lost changes nothing.
     if let Err(why) = context.recorder.publish(&event, &about).await {

@@ -65,6 +65,7 @@ pub(super) async fn trust(
     let asked = secret.as_ref().zip(held.as_ref()).and_then(|(secret, held)| asks_for_rotation(secret, held));
     let mut authorities = Authorities::of(held.as_ref(), &desired.cluster_id, now, asked.is_some())?;
     if let Some(asked) = asked {
+        // One that is under way already answers the request.
         authorities.note(ROTATED, asked.into_bytes());
     }
     let operator_name = names::operator_secret(&observed.name);

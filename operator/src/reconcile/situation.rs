@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::dereference::{Observed, claim_size, ordinal};
 use super::identity::Identity;
+use super::settings;
 use crate::admin::{self, Answers, NodeAddress};
 use crate::crd::Pool as SpecPool;
 use crate::lifecycle::{Claim, Node, Pod, Pool, Situation};
@@ -26,6 +27,9 @@ pub(super) fn situation(
     hashes: &BTreeMap<String, String>,
     expandable: &BTreeMap<String, bool>,
 ) -> Situation {
+    let owned = settings::owned(observed);
+    let there = answers.settings.as_ref();
+    let settings = there.map(|there| settings::changes(&observed.cluster.spec.config, &owned, there));
     let pools: Vec<Pool> = all_pools(observed)
         .into_iter()
         .map(|(pool, wanted)| Pool {
@@ -72,6 +76,7 @@ pub(super) fn situation(
         pools,
         nodes,
         brokers,
+        settings,
         voters: usize::try_from(observed.cluster.spec.metadata_voters).unwrap_or(1),
         deletion_policy: observed.cluster.spec.deletion_policy,
         formed: observed.cluster.status.as_ref().is_some_and(|status| status.metadata.is_some()),
@@ -121,8 +126,35 @@ fn seen_pod(pod: &KubePod, report: Option<crate::lifecycle::Report>) -> Pod {
         ready: condition("Ready"),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         replace_volume: is_marked(pod.annotations()),
+        trouble: trouble(pod),
         report,
     }
+}
+
+/// Reasons of a container that waits, which don't go by themselves.
+const TROUBLE: [&str; 6] = [
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+];
+
+/// Why a pod can't start: what its containers say, or that no machine takes it.
+fn trouble(pod: &KubePod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let mut waiting = containers.filter_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref().filter(|reason| TROUBLE.contains(reason))?;
+        // What the process said last tells more than that it is waited before it is started again.
+        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let said = ended.and_then(|ended| ended.message.clone()).or_else(|| waiting.message.clone());
+        let code = ended.map(|ended| format!(" (exit code {})", ended.exit_code)).unwrap_or_default();
+        Some(format!("{reason}{code}: {}", said.unwrap_or_default().trim()))
+    });
+    waiting.next()
 }
 
 /// Whether the broker's container runs now.

@@ -16,6 +16,9 @@ use crate::admin::{text, written};
 use crate::lifecycle::{ClaimRef, PodRef, Problem, Step};
 use crate::names;
 
+/// The reason of the problem that nodes can't be spared.
+pub(super) const DRAIN_REFUSED: &str = "DrainRefused";
+
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -67,6 +70,7 @@ fn name_of(step: &Step) -> &'static str {
         Step::Promote(_) => "promote",
         Step::Demote(_) => "demote",
         Step::Remove(_) => "remove",
+        Step::SetConfigs { .. } => "set_configs",
         Step::SetClusterVersion(_) => "set_cluster_version",
     }
 }
@@ -165,6 +169,11 @@ async fn write(
     step: &Step,
 ) -> Result<(), Status> {
     match *step {
+        Step::SetConfigs { ref values, ref reset } => {
+            let (values, reset) = (values.clone().into_iter().collect(), reset.iter().cloned().collect());
+            let request = proto::SetConfigsRequest { operator_epoch, values, reset, validate_only: false };
+            written(client.set_configs(request)).await.map(drop)
+        }
         Step::PrepareStop(node) => {
             written(client.prepare_stop(proto::PrepareStopRequest { operator_epoch, node })).await.map(drop)
         }
@@ -204,8 +213,14 @@ fn refused(step: &Step, status: &Status) -> Outcome {
     let why = text(status);
     match (step, status.code()) {
         (Step::Drain(_), Code::FailedPrecondition) => Outcome::Refused(Problem {
-            reason: "DrainRefused",
+            reason: DRAIN_REFUSED,
             message: format!("{why}. Until then nothing is removed; setting replicas back ends this."),
+        }),
+        (Step::SetConfigs { .. }, Code::InvalidArgument) => Outcome::Refused(Problem {
+            reason: "ConfigRefused",
+            message: format!(
+                "The brokers refuse a setting of spec.config: {why}. Correct it; none of them was changed."
+            ),
         }),
         _ => Outcome::NotNow(why),
     }

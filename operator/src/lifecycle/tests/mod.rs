@@ -1,1 +1,8 @@
+//! What is decided in which situation: tables, then random situations.
 
+mod fixture;
+mod random;
+mod roll;
+mod scale;
+mod volumes;
+mod voters;
