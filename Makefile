@@ -34,7 +34,7 @@ bench: build ## side by side with Apache Kafka; needs CHRONIK_PEER
 	tests/bench/run
 
 docs: ## write the generated reference pages anew
-	UPDATE_DOCS=1 $(CARGO) test -j$(JOBS) -p chronik-broker --lib docs_
+	UPDATE_DOCS=1 $(CARGO) test -j$(JOBS) -p chronik-broker -p chronik-operator --lib docs_
 
 charts: ## write deploy/operator and the charts' snapshots anew from charts/; needs helm
 	INSTA_UPDATE=always UPDATE_CHARTS=1 $(CARGO) test -j$(JOBS) -p chronik-k8s-tests --test charts
