@@ -3,9 +3,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 JOBS ?= 2
 FUZZ_SECONDS ?= 60
+SEEDS ?= 1
 CARGO := cargo
 
-.PHONY: help run build test lint bench fuzz docs charts images e2e e2e-long crds
+.PHONY: help run build test sim lint bench fuzz docs charts images e2e e2e-long crds
 
 help: ## this help
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -20,6 +21,11 @@ test: ## every test that needs no Kubernetes: unit, property, real processes, re
 	$(CARGO) build -j$(JOBS) --workspace --bins
 	$(CARGO) test -j$(JOBS) --workspace
 	tests/clients/run
+
+# Its own profile: the runtime's draws can be seeded only by what Tokio calls unstable.
+sim: ## run SEEDS (default 1) seeds of the simulated cluster from SEED (default: a fresh one) on
+	RUSTFLAGS="--cfg tokio_unstable" SEED=$(SEED) SEEDS=$(SEEDS) $(CARGO) test -j$(JOBS) --profile sim \
+		-p chronik-broker --lib sim::tests::by_hand -- --ignored --nocapture
 
 lint: ## format, clippy, stale generated files, dependency licences and bans, unused dependencies
 	$(CARGO) fmt --all --check

@@ -18,6 +18,8 @@ pub mod metadata;
 pub mod node;
 pub mod raft;
 pub mod server;
+#[cfg(test)]
+mod sim;
 pub mod stream;
 pub mod telemetry;
 pub mod wal;

@@ -34,9 +34,10 @@ use crate::kafka::offload::Offload;
 use crate::kafka::response_memory::ResponseMemory;
 use crate::metadata::MetadataPlane;
 use crate::node::tasks::Tasks;
-use crate::node::{Io, NodeError, Planes, PlanesOptions, failed, refused};
+use crate::node::{Io, NodeError, Planes, PlanesOptions, failed, refused, wal_options};
 use crate::raft::Drive;
 use crate::telemetry::LogLevel;
+use crate::wal;
 
 /// An orderly stop takes no longer: what is not finished then is recovered at the next start.
 const STOP_WITHIN: Duration = Duration::from_secs(25);
@@ -110,8 +111,15 @@ impl Node {
         let files = system::FileBudget::of_process();
         let advertised = address::advertised(settings.config(), kafka_address).await;
         let planes = Planes::start(PlanesOptions {
-            io: Io { disk, clock: clock.clone(), network, rng: Rng::from_os(), drive: Drive::Thread },
-            open_files: files.log_files,
+            io: Io {
+                disk,
+                clock: clock.clone(),
+                network,
+                rng: Rng::from_os(),
+                drive: Drive::Thread,
+                wal: wal::Drive::Threads,
+            },
+            wal: wal_options(settings.config(), files.log_files),
             dir,
             settings: settings.clone(),
             kafka: advertised.clone(),

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::process::chronik;
-use crate::{Node, NodeBuilder};
+use crate::{Finished, Node, NodeBuilder};
 
 /// How long a cluster may take to become what a test waits for: far more than it takes.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The id of a cluster of these.
+pub const CLUSTER_ID: &str = "test-cluster";
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -27,12 +29,7 @@ impl Cluster {
     /// When they do not.
     pub fn start(nodes: usize, settings: &[(&str, &str)]) -> Self {
         let mut cluster = Self::build(nodes, settings);
-        for node in &mut cluster.0 {
-            node.launch();
-        }
-        for node in &mut cluster.0 {
-            node.await_ready();
-        }
+        cluster.start_all();
         cluster
     }
 
@@ -41,25 +38,81 @@ impl Cluster {
     /// # Panics
     /// When there are no free ports.
     pub fn build(nodes: usize, settings: &[(&str, &str)]) -> Self {
-        // All are taken before any is given back, so that they differ.
-        let taken: Vec<TcpListener> =
-            (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports: Vec<u16> = taken.iter().map(|port| port.local_addr().expect("it is bound").port()).collect();
-        drop(taken);
-        let voters: Vec<String> = ports.iter().enumerate().map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
-        let voters = voters.join(",");
-        let build = |(id, port): (usize, &u16)| {
-            let builder = NodeBuilder::default()
+        Self::build_each(nodes, |_, node| settings.iter().fold(node, |node, (name, value)| node.set(name, value)))
+    }
+
+    /// Not started yet, each node as `each` makes it of its id.
+    ///
+    /// # Panics
+    /// When there are no free ports.
+    pub fn build_each(nodes: usize, each: impl Fn(usize, NodeBuilder) -> NodeBuilder) -> Self {
+        let base = |id: usize| {
+            let base = NodeBuilder::default()
                 .set("node_id", &id.to_string())
-                .set("cluster_id", "test-cluster")
-                .set("initial_voters", &voters)
+                .set("cluster_id", CLUSTER_ID)
                 .set("group.initial.rebalance.delay.ms", "0");
-            let builder = settings.iter().fold(builder, |builder, (name, value)| builder.set(name, value));
-            let mut node = builder.build();
-            node.set_grpc_port(*port);
-            node
+            each(id, base)
         };
-        Self(ports.iter().enumerate().map(build).collect())
+        let mut built: Vec<Node> = (0..nodes).map(|id| base(id).build()).collect();
+        for (node, port) in built.iter_mut().zip(free_ports(nodes)) {
+            node.set_grpc_port(port);
+        }
+        let voters: Vec<String> =
+            built.iter().enumerate().map(|(id, node)| format!("{id}@{}", node.grpc_address())).collect();
+        let voters = voters.join(",");
+        for node in &mut built {
+            node.reset("initial_voters", &voters);
+        }
+        Self(built)
+    }
+
+    /// One more node, with the next id, that finds the cluster by its seeds; waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn join(&mut self, settings: &[(&str, &str)]) -> usize {
+        let id = self.0.len();
+        let node = NodeBuilder::default()
+            .set("node_id", &id.to_string())
+            .set("cluster_id", CLUSTER_ID)
+            .set("group.initial.rebalance.delay.ms", "0")
+            .set("seeds", &self.admin());
+        self.0.push(settings.iter().fold(node, |node, (name, value)| node.set(name, value)).start());
+        id
+    }
+
+    /// Starts those that do not run, and waits until they serve.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn start_all(&mut self) {
+        let down: Vec<usize> = (0..self.0.len()).filter(|id| !self.0[*id].is_up()).collect();
+        for &id in &down {
+            self.0[id].launch();
+        }
+        for &id in &down {
+            self.0[id].await_ready();
+        }
+    }
+
+    /// How many nodes there are, running or not.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where the admin service is: all nodes.
+    pub fn admin(&self) -> String {
+        self.0.iter().map(Node::grpc_address).collect::<Vec<_>>().join(",")
+    }
+
+    /// Runs `chronik cluster` against the admin services.
+    pub fn administer(&self, arguments: &[&str]) -> Finished {
+        chronik(&[&["cluster"], arguments, &["--admin", &self.admin()]].concat(), b"")
     }
 
     /// The nodes.
@@ -77,7 +130,7 @@ impl Cluster {
         self.0.iter().map(Node::bootstrap).collect::<Vec<_>>().join(",")
     }
 
-    /// The node that leads the metadata plane, as one of these nodes says.
+    /// The node that leads the metadata plane, as itself says; those asked must run.
     ///
     /// # Panics
     /// When none does in time.
@@ -108,13 +161,34 @@ impl Cluster {
         })
     }
 
-    /// What each node, all of them stopped, stores of a partition: every batch, as `chronik dump` shows it.
+    /// All replicas of a topic come in sync, and hold the same batches; stops all nodes.
     ///
     /// # Panics
-    /// When a segment is damaged.
-    pub fn batches(&self, topic: &str, partition: i32) -> Vec<Vec<Value>> {
-        self.0.iter().map(|node| batches(&node.data_dir().join(format!("wal/{topic}/{partition}")))).collect()
+    /// When they do not.
+    pub fn assert_equal_logs(&mut self, topic: &str) {
+        let partitions = self.wait_until_in_sync(0, topic);
+        for (id, node) in self.0.iter_mut().enumerate().filter(|(_, node)| node.is_up()) {
+            assert!(node.stop().success(), "node {id} stops in order");
+        }
+        for PartitionState { partition, replicas, .. } in partitions {
+            let logs: Vec<Vec<Value>> = replicas
+                .iter()
+                .map(|id| batches(&self.0[*id].data_dir().join(format!("wal/{topic}/{partition}"))))
+                .collect();
+            assert!(!logs[0].is_empty(), "partition {partition} has records");
+            assert!(logs.iter().all(|log| *log == logs[0]), "partition {partition} differs between its replicas");
+        }
     }
+}
+
+/// Free ports, all different.
+///
+/// # Panics
+/// When there are none.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    // All are taken before any is given back, so that they differ.
+    let taken: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    taken.iter().map(|port| port.local_addr().expect("it is bound").port()).collect()
 }
 
 impl Index<usize> for Cluster {

@@ -96,6 +96,9 @@ pub fn chronik(arguments: &[&str], input: &[u8]) -> Finished {
 pub struct NodeBuilder {
     settings: Vec<(String, String)>,
     data_dir: Option<PathBuf>,
+    host: Option<String>,
+    program: Option<PathBuf>,
+    within: Vec<String>,
 }
 
 impl NodeBuilder {
@@ -103,6 +106,20 @@ impl NodeBuilder {
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// At this address instead of 127.0.0.1.
+    #[must_use]
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self
+    }
+
+    /// Started by this command, which becomes the node: `ip netns exec NAME`.
+    #[must_use]
+    pub fn within(mut self, command: &[&str]) -> Self {
+        self.within = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -195,10 +212,25 @@ impl Node {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let Ports { kafka, wal, grpc, http } = self.ports;
-        let mut command = Command::new(binary());
+        let program = self.builder.program.clone().unwrap_or_else(binary);
+        let mut command = match self.builder.within.split_first() {
+            None => Command::new(program),
+            Some((outer, words)) => {
+                let mut command = Command::new(outer);
+                command.args(words).arg(program);
+                command
+            }
+        };
+        // A node is what its settings make it, not what the tests are told (`CHRONIK_…_SECONDS`).
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CHRONIK_") && name != "CHRONIK_LOG" {
+                command.env_remove(name);
+            }
+        }
+        let host = self.host();
         command.args(["start", "--log-format", "json"]).arg("--data-dir").arg(&self.data_dir);
         for (flag, port) in [("kafka", kafka), ("wal-receiver", wal), ("grpc", grpc), ("http", http)] {
-            command.arg(format!("--{flag}-addr")).arg(format!("127.0.0.1:{port}"));
+            command.arg(format!("--{flag}-addr")).arg(format!("{host}:{port}"));
         }
         for (name, value) in &self.builder.settings {
             command.arg("--set").arg(format!("{name}={value}"));
@@ -219,9 +251,45 @@ impl Node {
         self.ports = Ports::of(&ready_line(&log));
     }
 
+    /// The address of its ports.
+    pub fn host(&self) -> &str {
+        self.builder.host.as_deref().unwrap_or("127.0.0.1")
+    }
+
+    /// Where other nodes and administrators reach it.
+    pub fn grpc_address(&self) -> String {
+        format!("{}:{}", self.host(), self.ports.grpc)
+    }
+
+    /// Where leaders stream to it.
+    pub fn wal_address(&self) -> String {
+        format!("{}:{}", self.host(), self.ports.wal)
+    }
+
+    /// Whether it runs, as far as is known here.
+    pub fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Starts another build from its next start on; `None`: the one under test.
+    pub fn set_program(&mut self, program: Option<PathBuf>) {
+        self.builder.program = program;
+    }
+
+    /// Changes a setting for its next start.
+    pub fn reset(&mut self, name: &str, value: &str) {
+        self.builder.settings.retain(|(given, _)| given != name);
+        self.builder.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Gives it the port that its peers will know, before its first start.
     pub(crate) fn set_grpc_port(&mut self, port: u16) {
         self.ports.grpc = port;
+    }
+
+    /// Gives it the port that leaders will know, before its first start.
+    pub fn set_wal_port(&mut self, port: u16) {
+        self.ports.wal = port;
     }
 
     /// A setting that it is given.
@@ -252,12 +320,7 @@ impl Node {
 
     /// Where it serves Kafka clients.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.kafka)
-    }
-
-    /// Where its admin service is.
-    pub fn admin(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.grpc)
+        format!("{}:{}", self.host(), self.ports.kafka)
     }
 
     /// A figure of its memory, MiB: `VmRSS` (now) or `VmHWM` (the most so far).
@@ -336,7 +399,7 @@ impl Node {
     /// # Panics
     /// When it does not listen.
     pub fn connect_http(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.ports.http)).expect("it serves HTTP")
+        TcpStream::connect((self.host(), self.ports.http)).expect("it serves HTTP")
     }
 
     /// One HTTP request: the status and the body.

@@ -5,8 +5,10 @@
 //!
 //! Reading order: [`proto`] (the messages), [`service`] (an RPC a function), [`describe`], [`safety`] and [`progress`]
 //! (answers made of an image, pure), [`targets`] (requests made commands, pure), [`write`] (commands under the
-//! operator's lease), [`refusal`] (errors as people read them), [`nodes`] and [`quorum`] (what is asked of other nodes).
+//! operator's lease), [`refusal`] (errors as people read them), [`nodes`] and [`quorum`] (what is asked of other nodes),
+//! [`caller`] (who may ask).
 
+mod caller;
 pub mod describe;
 pub mod nodes;
 pub mod progress;
@@ -20,6 +22,7 @@ pub mod targets;
 mod tests;
 mod write;
 
+pub use caller::OfCluster;
 pub use nodes::{GrpcNodes, Nodes, channel};
 pub use quorum::LeaderView;
 pub use service::{AdminOptions, AdminService, HeldReplicas};

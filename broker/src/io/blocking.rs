@@ -2,13 +2,56 @@
 
 /// Runs what may wait for the disk on a thread that may; a panic there is a panic here.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    #[cfg(test)]
+    if let Some(pause) = simulated::pause() {
+        return joined(tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            work()
+        }))
+        .await;
+    }
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
+    match task.await {
         Ok(done) => done,
         Err(why) => match why.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // Only a runtime that shuts down cancels work, and with it whoever waits for it.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+/// How many threads work that waits for the disk is spread over, of `most`: none but this one in the simulation.
+pub fn threads(most: usize) -> usize {
+    #[cfg(test)]
+    if simulated::pause().is_some() {
+        return 1;
+    }
+    most
+}
+
+/// In the simulation work that blocks is done in the ambient task, after a pause: no disk is waited for there.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    type Pauses = Box<dyn FnMut() -> Duration>;
+
+    thread_local! {
+        static PAUSES: RefCell<Option<Pauses>> = const { RefCell::new(None) };
+    }
+
+    /// From now on, on this thread, work that blocks takes so long each time; `None` ends that.
+    pub(crate) fn set(pauses: Option<Pauses>) {
+        PAUSES.set(pauses);
+    }
+
+    pub(super) fn pause() -> Option<Duration> {
+        PAUSES.with_borrow_mut(|pauses| pauses.as_mut().map(|next| next()))
     }
 }
 

@@ -7,4 +7,6 @@ pub mod grpc;
 pub mod net;
 pub mod rng;
 
-pub use blocking::blocking;
+#[cfg(test)]
+pub(crate) use blocking::simulated;
+pub use blocking::{blocking, threads};

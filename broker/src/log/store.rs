@@ -217,9 +217,11 @@ impl LogStore {
         Ok(())
     }
 
-    /// All logs.
+    /// All logs, by topic id and partition: what is done to all of them is done in the same order each time.
     pub fn logs(&self) -> Vec<Arc<Log>> {
-        self.logs.read().by_id.values().cloned().collect()
+        let mut logs: Vec<_> = self.logs.read().by_id.values().cloned().collect();
+        logs.sort_unstable_by_key(|log| log.id());
+        logs
     }
 
     /// Topic ids that have logs here, with the names of their folders.
@@ -320,7 +322,10 @@ fn open_all(
         }
         Ok::<_, LogError>(logs)
     };
-    let threads = OPENING_THREADS.min(folders.len());
+    let threads = crate::io::threads(OPENING_THREADS).min(folders.len());
+    if threads == 1 {
+        return open_some();
+    }
     let opened: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(open_some)).collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker panics only for a broken invariant")).collect()

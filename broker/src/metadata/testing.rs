@@ -1,5 +1,6 @@
 //! A metadata plane in memory, and a cluster's state to give commands to, for tests.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,6 +11,11 @@ use super::{
     PartitionRegistration, Proposal, State,
 };
 use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
+
+thread_local! {
+    /// A bug planted by the simulation: a node that registers with a new data folder stays in the ISRs.
+    pub(crate) static WIPED_ELECTABLE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Applies each command at once.
 pub(crate) struct InstantPlane {

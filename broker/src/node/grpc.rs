@@ -9,22 +9,26 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tower::Service;
 
 use super::Io;
 use super::tasks::Tasks;
 use crate::admin::proto::admin_server::AdminServer;
-use crate::admin::{AdminOptions, AdminService, GrpcNodes, LeaderView};
+use crate::admin::{AdminOptions, AdminService, GrpcNodes, LeaderView, OfCluster};
 use crate::io::grpc;
 use crate::io::net::Listener;
 use crate::raft::{Me, PeersService, RaftNode, Serving};
 use crate::stream::Partitions;
 use tokio_util::sync::CancellationToken;
 
+/// The admin service, which asks who asks.
+type Admin = InterceptedService<AdminServer<AdminService>, OfCluster>;
+
 /// The port, which serves.
 pub(super) struct GrpcPort {
     peers: Arc<Serving>,
-    admin: Late<AdminServer<AdminService>>,
+    admin: Late<Admin>,
 }
 
 impl GrpcPort {
@@ -63,7 +67,7 @@ impl GrpcPort {
             replicas: partitions.clone(),
             nodes,
         });
-        self.admin.set(AdminServer::new(service));
+        self.admin.set(AdminServer::with_interceptor(service, OfCluster::new(&me.cluster_id)));
     }
 }
 
@@ -92,10 +96,12 @@ impl<S: NamedService> NamedService for Late<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> Service<Request<Body>> for Late<S>
+impl<S, B> Service<Request<Body>> for Late<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -108,7 +114,10 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.0.get().cloned() {
-            Some(mut service) => Box::pin(service.call(request)),
+            Some(mut service) => {
+                let answered = service.call(request);
+                Box::pin(async move { Ok(answered.await?.map(Body::new)) })
+            }
             None => Box::pin(std::future::ready(Ok(tonic::Status::unavailable("this node is starting").into_http()))),
         }
     }

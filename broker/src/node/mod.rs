@@ -33,13 +33,13 @@ use crate::metadata::{Image, MetadataPlane};
 use crate::raft::{Drive, Me, RaftNode};
 use crate::stream::Partitions;
 use crate::stream::links::LinkMetrics;
-use crate::wal::GroupCommitWal;
+use crate::wal::{self, GroupCommitWal, WalOptions};
 
 use addresses::{Addresses, Bound};
 use grpc::GrpcPort;
 use tasks::Tasks;
 
-pub use storage::JOURNAL_DIR;
+pub use storage::{JOURNAL_DIR, wal_options};
 
 /// All that a node has of the world.
 #[derive(Clone)]
@@ -54,6 +54,8 @@ pub struct Io {
     pub rng: Rng,
     /// Where its Raft loop runs.
     pub drive: Drive,
+    /// Where its message WAL works.
+    pub wal: wal::Drive,
 }
 
 /// Why a node did not start, or ended. One line each.
@@ -79,8 +81,8 @@ pub(crate) fn failed(why: impl std::fmt::Display) -> NodeError {
 pub struct PlanesOptions {
     /// The world.
     pub io: Io,
-    /// Log files that it may keep open.
-    pub open_files: usize,
+    /// The message WAL's sizes.
+    pub wal: WalOptions,
     /// Its data folder, in nobody else's use.
     pub dir: DataDir,
     /// What it was given.
@@ -125,10 +127,11 @@ impl Planes {
     /// Brings both planes up; resolves once the node is registered and its replicas are what its image says. A node of a
     /// cluster that has no majority waits for it.
     pub async fn start(options: PlanesOptions) -> Result<Self, NodeError> {
-        let PlanesOptions { io, open_files, mut dir, settings, kafka } = options;
-        let MetadataSide { me, addresses, wal_port, port, raft, controller, tasks: metadata, fatal } =
-            MetadataSide::start(&io, &mut dir, &settings, &kafka).await?;
-        let storage::Storage { wal, logs } = storage::open(&io, open_files, &dir, settings.clone()).await?;
+        let PlanesOptions { io, wal, mut dir, settings, kafka } = options;
+        let (fatal_sender, fatal) = mpsc::channel(1);
+        let MetadataSide { me, addresses, wal_port, port, raft, controller, tasks: metadata } =
+            MetadataSide::start(&io, &mut dir, &settings, &kafka, fatal_sender.clone()).await?;
+        let storage::Storage { wal, logs } = storage::open(&io, wal, &dir, settings.clone(), fatal_sender).await?;
         group::catch_up(&raft).await?;
         let registration = presence::registration(&dir, &settings, &kafka, &addresses)?;
         let epoch = presence::register(&raft, registration.clone(), &dir, &settings).await?;
@@ -144,6 +147,7 @@ impl Planes {
         storage::maintain(&logs, &mut back);
         let index = raft.image().index();
         tokio::select! {
+            biased;
             () = partitions.applied(index) => {}
             why = back.ended() => return Err(failed(why)),
         }
@@ -183,6 +187,7 @@ impl Planes {
     /// Why the node can't go on; resolves when something it needs ends or fails.
     pub async fn failure(&mut self) -> String {
         tokio::select! {
+            biased;
             Some(why) = self.fatal.recv() => why,
             why = self.back.ended() => why,
             why = self.links.ended() => why,
@@ -231,14 +236,18 @@ struct MetadataSide {
     raft: Arc<RaftNode>,
     controller: Arc<ControllerService>,
     tasks: Tasks,
-    fatal: mpsc::Receiver<String>,
 }
 
 impl MetadataSide {
     /// Takes the ports, answers peers, and enters the group.
-    async fn start(io: &Io, dir: &mut DataDir, settings: &Settings, kafka: &HostPort) -> Result<Self, NodeError> {
+    async fn start(
+        io: &Io,
+        dir: &mut DataDir,
+        settings: &Settings,
+        kafka: &HostPort,
+        fatal: mpsc::Sender<String>,
+    ) -> Result<Self, NodeError> {
         let config = settings.config();
-        let (fatal_sender, fatal) = mpsc::channel(1);
         let Bound { addresses, grpc, wal: wal_port } = addresses::bind(io.network.as_ref(), config, kafka).await?;
         let identity = dir.identity();
         let me = Me {
@@ -247,18 +256,19 @@ impl MetadataSide {
             directory: identity.directory,
             address: addresses.grpc.to_string(),
         };
-        let options = group::raft_options(io, dir, &me, fatal_sender);
+        let options = group::raft_options(io, dir, &me, fatal);
         let empty = group::open(&options, dir)?;
         let mut tasks = Tasks::new();
         let port = GrpcPort::serve(grpc, me.clone(), empty, &mut tasks);
         let raft = tokio::select! {
+            biased;
             raft = group::enter(options, dir, &config.cluster, port.peers()) => raft?,
             why = tasks.ended() => return Err(failed(why)),
         };
         let controller = ControllerService::new(me.node, raft.clone(), controller_options(settings));
         raft.set_heartbeats(controller.clone());
         tasks.spawn("control the cluster", |stop| presence::control(controller.clone(), raft.clone(), &me, io, stop));
-        Ok(Self { me, addresses, wal_port, port, raft, controller, tasks, fatal })
+        Ok(Self { me, addresses, wal_port, port, raft, controller, tasks })
     }
 }
 
@@ -284,6 +294,7 @@ async fn follow_images(
         let applying = partitions.clone();
         blocking(move || applying.apply(&image)).await.map_err(|why| why.to_string())?;
         tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
             changed = images.changed() => changed.map_err(|_| "the metadata plane has ended".to_owned())?,
         }

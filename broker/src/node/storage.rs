@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::tasks::Tasks;
@@ -11,7 +12,7 @@ use crate::config::{Config, Settings};
 use crate::datadir::DataDir;
 use crate::io::blocking;
 use crate::log::{LogError, LogStore};
-use crate::wal::{GroupCommitWal, WalOptions};
+use crate::wal::{Drive, GroupCommitWal, WalError, WalOptions};
 
 /// The message WAL's journal, in the folder of the WALs.
 pub const JOURNAL_DIR: &str = "__commit";
@@ -26,15 +27,23 @@ pub(super) struct Storage {
 /// Recovers the message WAL, then the logs.
 pub(super) async fn open(
     io: &Io,
-    open_files: usize,
+    options: WalOptions,
     dir: &DataDir,
     settings: Arc<Settings>,
+    fatal: mpsc::Sender<String>,
 ) -> Result<Storage, NodeError> {
-    let (disk, clock) = (io.disk.clone(), io.clock.clone());
+    let (disk, clock, drive) = (io.disk.clone(), io.clock.clone(), io.wal.clone());
     let (journal, clean) = (dir.wal_dir().join(JOURNAL_DIR), dir.clean_shutdown().is_some());
     blocking(move || {
-        let wal =
-            GroupCommitWal::open(disk.clone(), journal, wal_options(settings.config(), open_files)).map_err(failed)?;
+        let wal = match drive {
+            Drive::Threads => GroupCommitWal::open(disk.clone(), journal, options),
+            Drive::Task(_) => {
+                // When the channel is full the reason is known already.
+                let ended = Box::new(move |why: &WalError| drop(fatal.try_send(why.to_string())));
+                GroupCommitWal::open_with(disk.clone(), journal, options, drive, ended)
+            }
+        };
+        let wal = wal.map_err(failed)?;
         let data_dir = settings.config().data_dir.clone();
         let options = settings.at_start().store_options();
         let logs = LogStore::open(disk, data_dir, wal.clone(), clock, options, clean).map_err(failed)?;
@@ -43,7 +52,8 @@ pub(super) async fn open(
     .await
 }
 
-fn wal_options(config: &Config, open_files: usize) -> WalOptions {
+/// The sizes of a message WAL that may keep so many log files open.
+pub fn wal_options(config: &Config, open_files: usize) -> WalOptions {
     WalOptions {
         journal_file_bytes: 64 << 20,
         journal_files: 8,
@@ -76,6 +86,7 @@ async fn every_second(
 ) -> Result<(), String> {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(MAINTAIN_EVERY) => {}
         }

@@ -14,7 +14,7 @@ use crate::io::net::Listener;
 use crate::metadata::controller::ControllerService;
 use crate::metadata::{Membership as _, MetadataPlane as _};
 use crate::raft::{Me, RaftNode};
-use crate::stream::links::{LinkMetrics, Myself, PeerLost, SenderOptions, Senders, Unthrottled, WalReceiver};
+use crate::stream::links::{LinkMetrics, Myself, PeerLost, SenderOptions, Senders, WalReceiver};
 use crate::stream::{Partitions, keep_isrs};
 
 /// What the links are made of.
@@ -52,7 +52,6 @@ impl Streaming<'_> {
             leaders: self.partitions.clone(),
             images,
             followers,
-            rate: Arc::new(Unthrottled),
             metrics: self.metrics.clone(),
         });
         let lost = senders.lost();

@@ -12,8 +12,10 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::node::RaftNode;
+use super::peers;
 use super::peers::peers_client::PeersClient;
 use super::peers::{JoinRequest, Me, Peer, ProbeRequest, Who, join_response, who_of};
+use super::roster::Roster;
 use crate::ids::NodeId;
 use crate::io::grpc;
 use crate::io::net::Network;
@@ -48,7 +50,7 @@ impl Cluster {
     }
 
     /// Whom to ask, each once, this node aside.
-    fn addresses(&self, me: NodeId) -> Vec<(Option<NodeId>, &str)> {
+    pub(super) fn addresses(&self, me: NodeId) -> Vec<(Option<NodeId>, &str)> {
         let others = self.initial_voters.iter().filter(|(node, _)| *node != me);
         let voters = others.map(|(node, address)| (Some(*node), address.as_str()));
         voters.chain(self.seeds.iter().map(|seed| (None, seed.as_str()))).collect()
@@ -82,13 +84,15 @@ pub enum BootstrapError {
 
 /// What one asked node answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Probed {
+pub(super) struct Probed {
     /// Whom this node expected there; `None` at a seed's address.
     expected: Option<NodeId>,
     who: Who,
     empty: bool,
     /// The leader's address, as it knows.
     leader: Option<String>,
+    /// The members, as it knows.
+    pub(super) roster: Option<Roster>,
 }
 
 /// What a round of asking leads to.
@@ -206,10 +210,11 @@ enum Answered {
     Again(String),
 }
 
-struct Asking<'a> {
-    me: &'a Me,
-    cluster: &'a Cluster,
-    network: &'a Arc<dyn Network>,
+/// Asks other nodes.
+pub(super) struct Asking<'a> {
+    pub(super) me: &'a Me,
+    pub(super) cluster: &'a Cluster,
+    pub(super) network: &'a Arc<dyn Network>,
 }
 
 impl Asking<'_> {
@@ -238,7 +243,7 @@ impl Asking<'_> {
         join_all(some.map(|address| self.probe(None, address))).await.into_iter().flatten().collect()
     }
 
-    async fn probe(&self, expected: Option<NodeId>, address: &str) -> Option<Probed> {
+    pub(super) async fn probe(&self, expected: Option<NodeId>, address: &str) -> Option<Probed> {
         let asked = async {
             let channel = grpc::dial(self.network.as_ref(), address).await.map_err(|why| why.to_string())?.channel;
             let request = ProbeRequest { envelope: Some(self.me.envelope(None)) };
@@ -247,7 +252,8 @@ impl Asking<'_> {
             let who = answer.node.as_ref().ok_or("it does not say who it is")?;
             let who = who_of(who).map_err(|why| why.to_string())?;
             let leader = answer.leader.map(|leader| leader.address);
-            Ok::<_, String>(Probed { expected, who, empty: answer.empty, leader })
+            let roster = answer.roster.and_then(roster_of);
+            Ok::<_, String>(Probed { expected, who, empty: answer.empty, leader, roster })
         };
         let probed = tokio::time::timeout(ASK_TIMEOUT, asked).await.unwrap_or_else(|_| Err("no answer".to_owned()));
         let probed = probed.inspect_err(|why| tracing::debug!(address, why, "a node could not be asked")).ok()?;
@@ -292,6 +298,12 @@ impl Asking<'_> {
     }
 }
 
+/// A roster, as it is told on the wire; `None` if it can't be read.
+fn roster_of(told: peers::Roster) -> Option<Roster> {
+    let members = told.members.iter().map(|peer| member_of(peer).map(|member| (member.node, member)));
+    Some(Roster { index: told.index, members: members.collect::<Option<_>>()? })
+}
+
 /// A member, as a roster on the wire names it. What each is to be only the replicated roster says.
 fn member_of(peer: &Peer) -> Option<Member> {
     let Who { node, directory } = who_of(peer.identity.as_ref()?).ok()?;
@@ -319,6 +331,7 @@ mod tests {
             who: who(node),
             empty,
             leader: leader.map(|leader| format!("node{leader}:9391")),
+            roster: None,
         }
     }
 

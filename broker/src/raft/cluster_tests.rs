@@ -13,7 +13,7 @@ use crate::io::net::real::RealNetwork;
 use crate::io::rng::Rng;
 use crate::metadata::{
     Command, ConfigResource, Membership as _, MembershipError, MetadataPlane as _, Outcome, ProposeError, RaftRole,
-    Refused,
+    Refused, Seat,
 };
 
 fn id(node: i32) -> NodeId {
@@ -118,6 +118,35 @@ async fn a_wiped_voter_comes_back_as_another_member_and_votes_once_it_has_caught
     images.wait_for(|image| image.members().voters.len() == 3).await.expect("the node runs");
     let image = processes[0].node.image();
     assert_eq!(image.member(node).expect("a member").directory.as_u128(), 999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_missed_that_another_was_wiped_hears_it_as_its_leader() {
+    let (site, mut processes) = three_voters().await;
+    let at = (leader_of(&processes) + 1) % 3;
+    let wiped = processes.remove(at);
+    let node = wiped.me.node;
+    wiped.kill().await;
+    let leader = processes.remove(leader_of(&processes));
+    // Two of three are needed to let it in again; a fourth lets the third be away meanwhile.
+    let fourth = site.start(Site::me(3, 103), SimDisk::new()).await.expect("let in");
+    leader.node.promote(id(3)).await.expect("it has caught up");
+    let away = processes.remove(0);
+    let me = away.me.clone();
+    leader.node.barrier().await.expect("it leads");
+    let back = site.start(Site::me(node.get(), 999), SimDisk::new());
+    let (back, disk) = tokio::join!(back, async {
+        // It knows the fourth, and not that the wiped one is another member now.
+        away.kill().await
+    });
+    let back = back.expect("let in after a while");
+    back.node.subscribe().wait_for(|image| image.seat_of(node) == Some(Seat::Voter)).await.expect("the node runs");
+    leader.node.transfer_leadership(node).await.expect("it votes");
+    back.node.leadership().wait_for(Option::is_some).await.expect("the node runs");
+    let returned = site.start(me, disk).await.expect("it has metadata");
+    let heard = tokio::time::timeout(Duration::from_secs(20), returned.node.barrier()).await;
+    heard.expect("in time").expect("the leader answers");
+    assert_eq!(fourth.node.propose(set("after")).await, Ok(Outcome::Done));
 }
 
 #[tokio::test(start_paused = true)]

@@ -405,12 +405,14 @@ impl<W> RaftCore<W> {
             EntryType::EntryConfChange => {
                 let change = ConfChange::parse_from_bytes(&entry.data).map_err(raft::Error::CodecError)?;
                 let members = self.raw.apply_conf_change(&change)?;
+                self.raw.mut_store().members_changed(index);
                 self.state.skip(index);
                 self.state.seat(seats_of(&members));
             }
             EntryType::EntryConfChangeV2 => {
                 let change = ConfChangeV2::parse_from_bytes(&entry.data).map_err(raft::Error::CodecError)?;
                 let members = self.raw.apply_conf_change(&change)?;
+                self.raw.mut_store().members_changed(index);
                 self.state.skip(index);
                 self.state.seat(seats_of(&members));
             }

@@ -195,6 +195,32 @@ fn trap_a_newcomer_is_not_sent_a_snapshot_that_does_not_name_it() {
 }
 
 #[test]
+fn trap_the_first_voter_that_comes_back_empty_is_not_told_that_it_is_the_only_one() {
+    let mut group = Group::of_voters(3);
+    group.cores.remove(&0);
+    group.cut_off.insert(0);
+    let (node, directory) = member(0);
+    assert_eq!(group.decide(Command::RemoveMember { node, directory }), Outcome::Done);
+    group.turn_until("it is removed", |group| group.image().seat_of(NodeId::new(0)).is_none());
+    group.cut_off.remove(&0);
+    group.join(0, true);
+    for _ in 0..200 {
+        for node in 0..3 {
+            group.cores.get_mut(&node).expect("running").tick();
+            group.process(node);
+        }
+        while !group.network.is_empty() {
+            let message = group.network.remove(0);
+            group.deliver(message);
+            let image = group.cores[&0].image();
+            let voters: Vec<_> = image.seats().filter(|(_, seat)| *seat == Seat::Voter).map(|(node, _)| node).collect();
+            assert_ne!(voters, [NodeId::new(0)], "it would lead a group of its own");
+        }
+    }
+    assert_eq!(group.voters(), [0, 1, 2]);
+}
+
+#[test]
 fn trap_learners_first_then_promotion_one_at_a_time() {
     let mut group = Group::of_one();
     for node in 1..5 {

@@ -6,7 +6,7 @@
 //! to), [`snapshot_file`], [`storage`] (raft-rs's view of the three), [`core`] (the ready loop, without a thread) with
 //! what it decides by ([`proposals`], [`seating`], `candidacy`, [`inbound`]), [`driver`] (the loop around it),
 //! [`peers`] (the service between nodes) and `transport` (the connections), [`node`] (what others hold: `members` and
-//! [`joining`] belong to it), [`bootstrap`] (how a node becomes part of a cluster), `alive` (whether another node is).
+//! [`joining`] and `roster` belong to it), [`bootstrap`] (how a node becomes part of a cluster), `alive` (whether another node is).
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,7 @@ mod planes;
 pub mod proposals;
 mod proto;
 pub mod record;
+mod roster;
 pub mod seating;
 pub mod segments;
 pub mod snapshot_file;

@@ -20,6 +20,7 @@ use super::driver::{Drive, Driver, Input, Inputs, Leader, Published};
 use super::peers::peers_client::PeersClient;
 use super::peers::{Me, ProposeRequest, propose_response};
 use super::proposals::ProposalId;
+use super::roster::{self, Roster};
 use super::stats::RaftStats;
 use super::storage::{Limits, RaftWalStorage};
 use super::transport::Transport;
@@ -84,6 +85,8 @@ pub struct RaftNode {
     pub(super) transport: Arc<Transport>,
     pub(super) heartbeats: OnceLock<Arc<dyn HeartbeatSink>>,
     stats: Arc<RaftStats>,
+    /// A roster that a peer has told, while this node had no leader.
+    pub(super) told: watch::Sender<Option<Arc<Roster>>>,
     stop: CancellationToken,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -135,6 +138,7 @@ impl RaftNode {
         let limits = Limits::default();
         let mut core = RaftCore::open(options.me.node, process, Arc::clone(&options.disk), &options.dir, limits)?;
         let (inputs, received) = mpsc::unbounded_channel();
+        let (me, network) = (options.me.clone(), options.network.clone());
         let transport = Transport::new(options.me.clone(), options.network, options.rng, inputs.clone());
         let transport = Arc::new(transport);
         let published = Published {
@@ -157,10 +161,11 @@ impl RaftNode {
             transport: transport.clone(),
             heartbeats: OnceLock::new(),
             stats: Arc::clone(core.stats()),
+            told: watch::Sender::new(None),
             stop: CancellationToken::new(),
             thread: Mutex::new(None),
         });
-        transport.follow(&node.images.borrow());
+        transport.follow(&Roster::of(&node.images.borrow()));
         let effects = core.process(options.clock.monotonic(), &mut |message| transport.send(message))?;
         let mut driver = Driver {
             core,
@@ -174,7 +179,8 @@ impl RaftNode {
             reads: std::collections::BTreeMap::new(),
         };
         driver.carry_out(effects, true)?;
-        tokio::spawn(follow_roster(node.images.clone(), transport, node.stop.clone()));
+        tokio::spawn(roster::follow(node.images.clone(), node.told.subscribe(), transport, node.stop.clone()));
+        tokio::spawn(roster::ask(Arc::downgrade(&node), me, network, node.stop.clone()));
         match options.drive {
             Drive::Task => drop(tokio::spawn(driver.run())),
             Drive::Thread => {
@@ -344,19 +350,6 @@ fn was_refused(status: &tonic::Status) -> bool {
 
 fn units_of(bytes: usize) -> u32 {
     1 + (bytes / UNIT_BYTES) as u32
-}
-
-/// Keeps connections to whom the roster names.
-async fn follow_roster(mut images: watch::Receiver<Arc<Image>>, transport: Arc<Transport>, stop: CancellationToken) {
-    loop {
-        let image = images.borrow_and_update().clone();
-        transport.follow(&image);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            changed = images.changed() => if changed.is_err() { return },
-        }
-    }
 }
 
 /// The loop on a thread of its own, which may wait for the disk.

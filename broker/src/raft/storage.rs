@@ -57,7 +57,9 @@ pub struct RaftWalStorage {
     /// The entry before the first in `entries`.
     before: Position,
     entries: VecDeque<Entry>,
-    /// Whether a node that the newest snapshot does not name waits for one.
+    /// The newest change of the members that was applied since the start.
+    members_changed: u64,
+    /// Whether a node that must not have the newest snapshot waits for one.
     snapshot_wanted: Cell<bool>,
 }
 
@@ -118,6 +120,7 @@ impl RaftWalStorage {
             members: file.members,
             before: snapshot,
             entries: replayed.entries,
+            members_changed: 0,
             snapshot_wanted: Cell::new(false),
         };
         Ok((storage, file.state))
@@ -191,6 +194,11 @@ impl RaftWalStorage {
         snapshot_file::remove_before(self.disk.as_ref(), &self.dir, index)
     }
 
+    /// The members changed with the entry at `index`, which is applied.
+    pub fn members_changed(&mut self, index: u64) {
+        self.members_changed = index;
+    }
+
     /// Where it keeps its files.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -261,10 +269,12 @@ impl Storage for RaftWalStorage {
     }
 
     /// A snapshot for the node with Raft's id `to`. Raft-rs drops one whose members the receiver is not among, without a
-    /// word, for ever: where the newest was taken before `to` was seated, a new one is wanted.
+    /// word, for ever. And one from before a wiped voter was removed tells it that it votes; of the group's first state,
+    /// that it is the only one to: it would elect itself. So where the newest was taken before the members changed last,
+    /// a new one is wanted.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let names = self.members.voters.contains(&to) || self.members.learners.contains(&to);
-        if self.snapshot.index < request_index || !names {
+        if self.snapshot.index < request_index.max(self.members_changed) || !names {
             self.snapshot_wanted.set(true);
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         }

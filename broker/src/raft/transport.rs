@@ -22,11 +22,12 @@ use super::RaftId;
 use super::driver::{Input, Inputs};
 use super::peers::peers_client::PeersClient;
 use super::peers::{Me, RaftFrame, Who, frames_of};
+use super::roster::Roster;
 use crate::ids::NodeId;
 use crate::io::grpc::{self, Dialled};
 use crate::io::net::{Network, PeerIdentity};
 use crate::io::rng::Rng;
-use crate::metadata::{Image, Member};
+use crate::metadata::Member;
 
 /// Messages that wait for one peer at most; each is 1 MiB at most, but for a proposal that is larger.
 const QUEUE: usize = 256;
@@ -77,18 +78,18 @@ impl Transport {
         self.links.lost.subscribe()
     }
 
-    /// Keeps connections to exactly the members of the image's roster, this node aside. Runs in the ambient runtime.
-    pub(super) fn follow(&self, image: &Image) {
+    /// Keeps connections to exactly the members of the roster, this node aside. Runs in the ambient runtime.
+    pub(super) fn follow(&self, roster: &Roster) {
         let mut peers = self.peers.lock();
         peers.retain(|&node, peer| {
-            let member = image.member(node);
+            let member = roster.members.get(&node);
             let stays = member.is_some_and(|it| it.directory == peer.who.directory && it.address == peer.address);
             if !stays {
                 peer.stop.cancel();
             }
             stays
         });
-        for member in image.roster() {
+        for member in roster.members.values() {
             if member.node != self.links.me.node && !peers.contains_key(&member.node) {
                 peers.insert(member.node, self.connect(member));
             }

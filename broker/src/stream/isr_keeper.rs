@@ -65,7 +65,10 @@ async fn see_through(
     proposal: AlterPartition,
 ) {
     while partition.is_open(&proposal) {
-        match plane.propose(Command::AlterPartition(proposal.clone())).await {
+        let answered = plane.propose(Command::AlterPartition(proposal.clone()));
+        #[cfg(test)]
+        let answered = crate::sim::with_lost_answers(answered);
+        match answered.await {
             Ok(Outcome::Refused { why, index }) => {
                 partitions.applied(index).await;
                 tracing::info!(topic = %partition.topic(), partition = %partition.index(), %why, "an ISR is not changed");
@@ -78,6 +81,11 @@ async fn see_through(
                 return;
             }
             Err(ProposeError::Stopping) => return,
+            #[cfg(test)]
+            Err(_) if crate::sim::planted(crate::sim::Plant::LostReplyIsRefusal) => {
+                partition.withdraw(&proposal);
+                return;
+            }
             Err(error) => {
                 tracing::debug!(topic = %partition.topic(), partition = %partition.index(), %error, "an ISR is asked for again");
                 tokio::time::sleep(AGAIN_AFTER).await;

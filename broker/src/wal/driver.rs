@@ -1,4 +1,4 @@
-//! Drives the committer: with two threads, or step by step.
+//! Drives the committer: with two threads, as a task, or step by step.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::core::Core;
 use super::file::WalFile;
 use super::journal::ring::Ring;
 use super::queue::Operation;
-use super::{IoContext, OnFatal, WalError, WalOptions, recovery};
+use super::{IoContext, OnFatal, Pace, WalError, WalOptions, recovery};
 use crate::io::disk::{Disk, OpenMode};
 
 /// Recovers, and opens the journal for what comes.
@@ -180,5 +180,61 @@ impl Stepper {
             }
         }
         Ok(())
+    }
+}
+
+/// The threads' work as one task of the ambient runtime. Whoever waits for it does it itself, so nothing here blocks.
+pub(super) struct Task {
+    shared: Arc<Shared>,
+    stepper: Mutex<Stepper>,
+}
+
+impl Task {
+    pub(super) fn start(core: Arc<Core>, committer: Committer, on_fatal: OnFatal, pace: Pace) -> Arc<Self> {
+        let stepper = Mutex::new(Stepper::new(core.clone(), committer));
+        let task = Arc::new(Self { shared: Arc::new(Shared { core, on_fatal }), stepper });
+        tokio::spawn(task.clone().run(pace));
+        task
+    }
+
+    pub(super) fn fail(&self, error: &WalError) {
+        self.shared.fail(error);
+    }
+
+    async fn run(self: Arc<Self>, pace: Pace) {
+        let queue = &self.shared.core.queue;
+        while !queue.is_closed() {
+            queue.filled().await;
+            loop {
+                tokio::time::sleep(pace()).await;
+                if queue.is_closed() {
+                    return;
+                }
+                match self.step() {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => return self.fail(&error),
+                }
+            }
+        }
+    }
+
+    fn step(&self) -> Result<bool, WalError> {
+        let mut stepper = self.stepper.lock();
+        Ok(stepper.commit()? || stepper.run_job()?)
+    }
+
+    /// Does the work until `operation` is done.
+    pub(super) fn ask(&self, operation: impl FnOnce(super::queue::Done) -> Operation) -> Result<(), WalError> {
+        let mut stepper = self.stepper.lock();
+        if self.shared.core.queue.is_closed() {
+            return Err(WalError::Ended);
+        }
+        let asked = stepper.ask(operation);
+        if stepper.closed {
+            self.shared.core.queue.close();
+        }
+        drop(stepper);
+        asked.inspect_err(|error| self.fail(error))
     }
 }

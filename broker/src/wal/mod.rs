@@ -24,13 +24,14 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::core::Core;
 pub use self::driver::Stepper;
-use self::driver::Threads;
+use self::driver::{Task, Threads};
 pub use self::file::WalFile;
 use self::queue::{Done, Operation};
 pub use self::stats::{FSYNC_BUCKETS_US, WalStats};
@@ -155,7 +156,27 @@ impl Admission {
 /// The WAL: a journal shared by all files, and the thread that commits to it.
 pub struct GroupCommitWal {
     core: Arc<Core>,
-    threads: Option<Threads>,
+    work: Work,
+}
+
+/// Who does its work.
+enum Work {
+    Threads(Threads),
+    Task(Arc<Task>),
+    /// A `Stepper`, when told.
+    Stepped,
+}
+
+/// How long each round takes: see [`Drive::Task`].
+pub type Pace = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// Where a WAL's work is done.
+#[derive(Clone)]
+pub enum Drive {
+    /// On threads of its own, which wait for the disk.
+    Threads,
+    /// As a task of the ambient runtime, each round after so long: for the simulation, where no disk is waited for.
+    Task(Pace),
 }
 
 /// Told of an error after which nothing may be acknowledged; ends the process.
@@ -174,7 +195,7 @@ impl GroupCommitWal {
     ///
     /// A failing write or sync ends the process: after it the page cache cannot be trusted.
     pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, options: WalOptions) -> Result<Arc<Self>, WalError> {
-        Self::open_with(disk, dir, options, Box::new(end_process))
+        Self::open_with(disk, dir, options, Drive::Threads, Box::new(end_process))
     }
 
     /// Like `open`, with another end than the process's: after `on_fatal` returns, nothing is ever acknowledged again.
@@ -182,11 +203,15 @@ impl GroupCommitWal {
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         options: WalOptions,
+        drive: Drive,
         on_fatal: OnFatal,
     ) -> Result<Arc<Self>, WalError> {
         let (core, committer) = driver::open(disk, &dir, options)?;
-        let threads = Threads::start(core.clone(), committer, on_fatal);
-        Ok(Arc::new(Self { core, threads: Some(threads) }))
+        let work = match drive {
+            Drive::Threads => Work::Threads(Threads::start(core.clone(), committer, on_fatal)),
+            Drive::Task(pace) => Work::Task(Task::start(core.clone(), committer, on_fatal, pace)),
+        };
+        Ok(Arc::new(Self { core, work }))
     }
 
     /// Like `open`, without threads: the given stepper does their work when told, for simulations. `retire`,
@@ -198,7 +223,7 @@ impl GroupCommitWal {
     ) -> Result<(Arc<Self>, Stepper), WalError> {
         let (core, committer) = driver::open(disk, &dir, options)?;
         let stepper = Stepper::new(core.clone(), committer);
-        Ok((Arc::new(Self { core, threads: None }), stepper))
+        Ok((Arc::new(Self { core, work: Work::Stepped }), stepper))
     }
 
     /// Registers a file (it may not exist yet: the first append makes it, and its folder's entry is made durable
@@ -250,7 +275,7 @@ impl GroupCommitWal {
     /// Commits what is queued, syncs every file, and ends the thread. Blocks.
     pub fn shutdown(&self) -> Result<(), WalError> {
         let closed = self.ask(Operation::Shutdown);
-        if let Some(threads) = &self.threads {
+        if let Work::Threads(threads) = &self.work {
             threads.join();
         }
         closed
@@ -262,14 +287,19 @@ impl GroupCommitWal {
     }
 
     fn ask(&self, operation: impl FnOnce(Done) -> Operation) -> Result<(), WalError> {
+        if let Work::Task(task) = &self.work {
+            return task.ask(operation);
+        }
         let (done, answer) = mpsc::sync_channel(1);
         self.core.queue.push(operation(done));
         answer.recv().map_err(|_| WalError::Ended)
     }
 
     fn fail(&self, error: &WalError) {
-        if let Some(threads) = &self.threads {
-            threads.fail(error);
+        match &self.work {
+            Work::Threads(threads) => threads.fail(error),
+            Work::Task(task) => task.fail(error),
+            Work::Stepped => {}
         }
     }
 }
@@ -277,7 +307,7 @@ impl GroupCommitWal {
 impl Drop for GroupCommitWal {
     fn drop(&mut self) {
         self.core.queue.close();
-        if let Some(threads) = &self.threads {
+        if let Work::Threads(threads) = &self.work {
             threads.join();
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::background::Outcome;
 use super::file::WalFile;
@@ -36,6 +36,8 @@ struct Inner {
 pub(super) struct Queue {
     inner: Mutex<Inner>,
     wake: Condvar,
+    /// Woken in place of a thread, where a task reads.
+    task: Notify,
 }
 
 impl Queue {
@@ -52,7 +54,27 @@ impl Queue {
         drop(inner);
         if wake {
             self.wake.notify_one();
+            self.task.notify_one();
         }
+    }
+
+    /// Waits, as a task, until there is something to take.
+    pub(super) async fn filled(&self) {
+        loop {
+            {
+                let mut inner = self.inner.lock();
+                if inner.closed || !inner.operations.is_empty() {
+                    return;
+                }
+                inner.asleep = true;
+            }
+            self.task.notified().await;
+        }
+    }
+
+    /// Whether the WAL has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.lock().closed
     }
 
     /// Swaps everything queued into `into`, which is empty; waits for something when `wait`. False when closed.
@@ -75,6 +97,7 @@ impl Queue {
         let dropped = std::mem::take(&mut inner.operations);
         drop(inner);
         self.wake.notify_one();
+        self.task.notify_one();
         drop(dropped);
     }
 }

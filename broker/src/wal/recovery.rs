@@ -197,7 +197,7 @@ impl Survey {
         let Some(first) = generations().next() else { return Ok(()) };
         let witness = disk.open(&first.path, OpenMode::Read).on("open", &first.path)?;
         let limit = open_files.max(1);
-        let mut targets = Targets { disk, root, witness, limit, open: HashMap::new(), paths: BTreeSet::new() };
+        let mut targets = Targets { disk, root, witness, limit, open: BTreeMap::new(), paths: BTreeSet::new() };
         let mut appends = 0_u64;
         for generation in generations() {
             let path = &generation.path;
@@ -244,7 +244,7 @@ struct Targets<'a> {
     witness: Arc<dyn DiskFile>,
     /// Files kept open at most.
     limit: usize,
-    open: HashMap<PathBuf, Arc<dyn DiskFile>>,
+    open: BTreeMap<PathBuf, Arc<dyn DiskFile>>,
     paths: BTreeSet<PathBuf>,
 }
 

@@ -36,8 +36,7 @@ pub(in crate::cli) struct AdminAddress {
         hide_env = true
     )]
     admin: String,
-    /// The folder with `ca.crt`, `tls.crt` and `tls.key` of one of the cluster's nodes or its operator, where the nodes' links
-    /// are protected
+    /// Where links are TLS: the folder with ca.crt, tls.crt and tls.key of a node or an operator
     #[arg(long, global = true, value_name = "DIR", env = "CHRONIK_TLS_DIR", hide_env = true)]
     tls_dir: Option<PathBuf>,
 }
@@ -61,18 +60,17 @@ impl AdminAddress {
             }
         }
         Err(Failure::Failed(format!(
-            "can't reach an admin service at {last}; it is on the gRPC port of each node (--admin HOST:PORT)"
+            "can't reach an admin service at {last}; it is on the gRPC port of each node (--admin HOST:PORT), and where links are TLS it wants a certificate (--tls-dir DIR)"
         )))
     }
 }
 
 impl AdminAddress {
-    /// As the nodes' links are protected.
     async fn network(&self) -> Result<Arc<dyn Network>, Failure> {
         let machine: Arc<dyn Network> = Arc::new(RealNetwork);
         let Some(dir) = &self.tls_dir else { return Ok(machine) };
-        let tls = TlsNetwork::open(machine, dir).await.map_err(|why| Failure::Usage(format!("--tls-dir: {why}")))?;
-        Ok(Arc::new(tls))
+        let tls = TlsNetwork::open(machine, dir).await;
+        Ok(Arc::new(tls.map_err(|why| Failure::Usage(format!("--tls-dir: {why}")))?))
     }
 }
 

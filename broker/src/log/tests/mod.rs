@@ -92,8 +92,9 @@ impl Node {
         let io: Arc<dyn crate::io::disk::Disk> = Arc::new(disk.clone());
         let clock = Arc::new(TestClock(AtomicI64::new(START_MS)));
         let folder = PathBuf::from("data/wal/__commit");
-        let wal = GroupCommitWal::open_with(Arc::clone(&io), folder, options, Box::new(|_| {}))
-            .map_err(|error| error.to_string())?;
+        let wal =
+            GroupCommitWal::open_with(Arc::clone(&io), folder, options, crate::wal::Drive::Threads, Box::new(|_| {}))
+                .map_err(|error| error.to_string())?;
         let data = PathBuf::from("data");
         let store = LogStore::open(io, data, Arc::clone(&wal), Arc::clone(&clock) as _, store_options(), clean)
             .map_err(|error| error.to_string())?;

@@ -23,6 +23,8 @@ impl State {
         if node.newest_version < self.image.cluster_version {
             return Err(Refused::UnsupportedClusterVersion);
         }
+        #[cfg(test)]
+        let wiped = wiped && !crate::metadata::testing::WIPED_ELECTABLE.get();
         let id = node.id;
         let epoch = BrokerEpoch::new(self.image.index as i64);
         self.image.nodes.insert(id, Arc::new(Node { epoch, fenced: false, stopping: false, ..node }));

@@ -11,7 +11,7 @@ use super::peers_server::{Peers, PeersServer};
 use super::{
     Accepted, Assembler, HeartbeatRequest, HeartbeatResponse, JoinRequest, JoinResponse, Leaving, Me, NoLeader,
     NodeIdInUse, NotLeader, ProbeRequest, ProbeResponse, ProposeRequest, ProposeResponse, RaftClosed, RaftFrame,
-    Refusal, Roster, Who, check_member, identity_of, join_response, peer_of, propose_response,
+    Refusal, Roster, Who, identity_of, join_response, peer_of, propose_response,
 };
 use crate::ids::NodeId;
 use crate::io::grpc::Link;
@@ -52,7 +52,7 @@ impl Serving {
     /// The sender, if it is a member.
     fn member(&self, envelope: Option<&super::Envelope>, link: Option<&PeerIdentity>) -> Result<Who, Status> {
         let from = self.me.sender(envelope, link)?;
-        check_member(from, self.node()?.image().member(from.node))?;
+        self.node()?.check_sender(from)?;
         Ok(from)
     }
 }
@@ -83,6 +83,10 @@ impl Peers for PeersService {
             node: Some(identity_of(Who { node: me.node, directory: me.directory })),
             empty: self.0.empty && self.0.node.get().is_none(),
             leader,
+            roster: self.0.node.get().map(|node| {
+                let image = node.image();
+                Roster { members: image.roster().map(peer_of).collect(), index: image.index() }
+            }),
         }))
     }
 
@@ -116,7 +120,7 @@ impl Peers for PeersService {
             let Some(frame) = frame else { return Ok(Response::new(RaftClosed {})) };
             let Some((message, bytes)) = assembler.take(frame)? else { continue };
             // The roster may have changed since the stream began.
-            check_member(from, node.image().member(from.node))?;
+            node.check_sender(from)?;
             // A request to hand the leadership over is passed on in the name of who is to have it.
             let passed_on = message.get_msg_type() == raft::eraftpb::MessageType::MsgTransferLeader;
             if message.from != RaftId::of(from.node).0 && !passed_on {
@@ -159,7 +163,9 @@ impl Peers for PeersService {
 fn joined(answer: Joined) -> Response<JoinResponse> {
     use join_response::Result;
     let result = match answer {
-        Joined::Admitted(roster) => Result::Admitted(Roster { members: roster.iter().map(peer_of).collect() }),
+        Joined::Admitted(roster) => {
+            Result::Admitted(Roster { members: roster.iter().map(peer_of).collect(), index: 0 })
+        }
         Joined::Elsewhere(Some(leader)) => Result::Leader(peer_of(&leader)),
         Joined::Elsewhere(None) => Result::NoLeader(NoLeader {}),
         Joined::InUse { heard_ago } => Result::InUse(NodeIdInUse { heard_ms_ago: heard_ago.as_millis() as u64 }),

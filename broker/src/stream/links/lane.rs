@@ -14,7 +14,7 @@ use super::liveness::{Backoff, HANDSHAKE_WITHIN};
 use super::metrics::LinkMetrics;
 use super::outbound::{Command, Link, Outbound};
 use super::pipe::{LinkError, pipe};
-use super::throttle::{CatchUpRate, Throttle};
+use super::throttle::Throttle;
 use super::{Myself, PeerLost};
 use crate::ids::{NodeId, TopicPartition};
 use crate::io::net::Network;
@@ -28,7 +28,6 @@ pub(super) struct Context {
     pub(super) leaders: Arc<dyn Leaders>,
     pub(super) images: watch::Receiver<Arc<Image>>,
     pub(super) metrics: LinkMetrics,
-    pub(super) rate: Arc<dyn CatchUpRate>,
     pub(super) throttle: Throttle,
     pub(super) numbers: Arc<SessionNumbers>,
     pub(super) lost: broadcast::Sender<PeerLost>,

@@ -35,7 +35,6 @@ pub use metrics::LinkMetrics;
 pub use pipe::LinkError;
 pub use receiver::WalReceiver;
 pub use senders::{SenderOptions, Senders};
-pub use throttle::{CatchUpRate, Unthrottled};
 
 use crate::ids::{BrokerEpoch, NodeId};
 use frame::Identity;

@@ -14,6 +14,7 @@ use super::liveness::{Liveness, SILENT_AFTER};
 use super::metrics::LinkCounters;
 use super::pipe::{FrameReader, FrameWriter, LinkError};
 use super::queue::LiveQueue;
+use super::throttle::bytes_per_second;
 use crate::ids::{NodeId, TopicPartition};
 use crate::io::blocking;
 use crate::stream::replication::{CanonicalRecord, Deposed, Led};
@@ -157,7 +158,7 @@ impl Outbound {
         let now = Instant::now();
         let bytes: usize = records.iter().flatten().map(|record| record.batch.len()).sum();
         if self.lane == Lane::CatchUp
-            && let Some(rate) = self.context.rate.bytes_per_second(&due.led, self.follower)
+            && let Some(rate) = bytes_per_second(&self.context.images.borrow(), &due.led.partition, self.follower)
         {
             self.read_after = self.context.throttle.take(bytes, rate, now);
         }

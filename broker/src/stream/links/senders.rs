@@ -14,7 +14,7 @@ use super::lane::{Context, LaneTask};
 use super::metrics::LinkMetrics;
 use super::outbound::Command;
 use super::tasks::propagate_panic;
-use super::throttle::{CatchUpRate, Throttle};
+use super::throttle::Throttle;
 use super::{Myself, PeerLost};
 use crate::ids::{NodeId, TopicPartition};
 use crate::io::net::Network;
@@ -32,13 +32,11 @@ pub struct SenderOptions {
     pub network: Arc<dyn Network>,
     /// This node's partitions.
     pub leaders: Arc<dyn Leaders>,
-    /// Knows the followers, and where they are.
+    /// Knows the followers, where they are, and what catch-up may take.
     pub images: watch::Receiver<Arc<Image>>,
     /// `CHRONIK_REPLICATION_FOLLOWERS`: where followers are, in place of what the images say; empty for none. The
     /// handshake tells who answers where.
     pub followers: Vec<String>,
-    /// What catch-up may take.
-    pub rate: Arc<dyn CatchUpRate>,
     /// Where to count.
     pub metrics: LinkMetrics,
 }
@@ -69,14 +67,13 @@ impl Drop for Follower {
 impl Senders {
     /// Senders that do nothing until they are run.
     pub fn new(options: SenderOptions) -> Self {
-        let SenderOptions { myself, network, leaders, images, followers, rate, metrics } = options;
+        let SenderOptions { myself, network, leaders, images, followers, metrics } = options;
         let context = Context {
             myself,
             network,
             leaders,
             images,
             metrics,
-            rate,
             throttle: Throttle::new(Instant::now()),
             numbers: Arc::default(),
             lost: broadcast::Sender::new(LOST_KEPT),

@@ -83,7 +83,6 @@ impl Cluster {
             leaders: leaders.clone(),
             images: self.images.subscribe(),
             followers: to.iter().map(|receiver| receiver.address.clone()).collect(),
-            rate: Arc::new(Unthrottled),
             metrics: LinkMetrics::default(),
         });
         let lost = senders.lost();

@@ -5,24 +5,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::ids::NodeId;
-use crate::stream::replication::Led;
+use crate::ids::{NodeId, TopicPartition};
+use crate::metadata::Image;
 
-/// Says which catch-up is held to a rate.
-pub trait CatchUpRate: Send + Sync + 'static {
-    /// Bytes per second that this node's throttled catch-up may take in sum, where this partition on its way to this
-    /// follower is throttled; `None` where it isn't.
-    fn bytes_per_second(&self, led: &Led, follower: NodeId) -> Option<u64>;
-}
-
-/// Nothing is throttled.
-#[derive(Debug, Clone, Copy)]
-pub struct Unthrottled;
-
-impl CatchUpRate for Unthrottled {
-    fn bytes_per_second(&self, _: &Led, _: NodeId) -> Option<u64> {
-        None
-    }
+/// Bytes per second that this node's throttled catch-up may take in sum, where this partition on its way to this follower
+/// is throttled: where a reassignment adds it. `None` where it isn't: a replica that fell behind is never held back.
+pub(super) fn bytes_per_second(image: &Image, partition: &TopicPartition, follower: NodeId) -> Option<u64> {
+    let rate = image.reassignment_throttle()?;
+    image.partition(partition)?.adding().any(|node| node == follower).then_some(rate)
 }
 
 /// What the throttled lanes have taken: after each read, the next waits until the rate has paid for it.
@@ -48,6 +38,32 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{PartitionIndex, TopicId};
+    use crate::metadata::testing::node;
+    use crate::metadata::{Command, Move, NewTopic, State};
+
+    #[test]
+    fn what_a_reassignment_adds_is_held_to_the_clusters_rate_and_nothing_else() {
+        let [one, two, added] = [1, 2, 3].map(NodeId::new);
+        let mut state = State::new(Image::empty("c"));
+        let id = TopicId::from_bytes([9; 16]).expect("not zero");
+        let topic = NewTopic { name: "t".to_owned(), id, assignment: vec![vec![one, two]], configs: vec![] };
+        let partition = TopicPartition { topic: id, partition: PartitionIndex::try_from(0).expect("not negative") };
+        let registered = [1, 2, 3].map(|id| Command::RegisterNode { node: node(id), acked_may_be_lost: false });
+        let moved = Move { partition, target: vec![one, added], partition_epoch: None };
+        let commands = registered.into_iter().chain([
+            Command::CreateTopic(topic),
+            Command::SetThrottle(Some(1 << 20)),
+            Command::BeginReassignment(vec![moved]),
+        ]);
+        for (index, command) in (1..).zip(commands) {
+            state.apply(index, command);
+        }
+        let rate = |state: &State, follower| bytes_per_second(&state.image(), &partition, follower);
+        assert_eq!([two, added].map(|follower| rate(&state, follower)), [None, Some(1 << 20)]);
+        state.apply(9, Command::SetThrottle(None));
+        assert_eq!(rate(&state, added), None);
+    }
 
     #[test]
     fn bytes_are_paid_for_before_more_are_taken() {

@@ -117,6 +117,12 @@ impl Partition {
         };
         if let Ok(end) = appended {
             follower.appended(end);
+            #[cfg(test)]
+            if crate::sim::planted(crate::sim::Plant::AckBeforeFlush)
+                && let Some(following) = self.progress.lock().following.clone()
+            {
+                following.send(self.id, end);
+            }
         } else {
             follower.end();
             self.progress.lock().following = None;

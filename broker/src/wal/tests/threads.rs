@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::io::disk::real::RealDisk;
 use crate::io::disk::sim::Operation;
-use crate::wal::WalError;
+use crate::wal::{Drive, WalError};
 
 /// Sends each token on.
 struct Forward(mpsc::Sender<u64>);
@@ -105,7 +105,9 @@ fn a_failed_fsync_ends_everything_through_on_fatal() {
     let on_fatal = Box::new(move |_: &WalError| {
         count.fetch_add(1, Ordering::SeqCst);
     });
-    let wal = GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options(), on_fatal).expect("open");
+    let wal =
+        GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options(), Drive::Threads, on_fatal)
+            .expect("open");
     let probe = Arc::new(Probe::default());
     let listener: Weak<dyn FlushListener> = Arc::downgrade(&(probe.clone() as Arc<dyn FlushListener>));
     let file = wal.file(PathBuf::from(FILE), listener);
@@ -130,7 +132,8 @@ fn whoever_waits_for_a_failed_background_sync_hears_of_it_after_the_cause() {
             assert!(matches!(error, WalError::Io { .. }), "{error}");
             telling.store(true, Ordering::SeqCst);
         });
-        let wal = GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options(), on_fatal);
+        let wal =
+            GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options(), Drive::Threads, on_fatal);
         let wal = wal.expect("opened");
         let file = wal.file(PathBuf::from(FILE), Weak::<Probe>::new());
         append(&wal, &file, 0, b"x", 1);
@@ -148,7 +151,8 @@ fn deletions_under_a_busy_background_end_nothing() {
         let options = WalOptions { durability, open_files: 2, ..options() };
         let disk = SimDisk::new();
         let fail = Box::new(|error: &WalError| panic!("{error}"));
-        let wal = GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options, fail).expect("opened");
+        let wal = GroupCommitWal::open_with(Arc::new(disk.clone()), PathBuf::from(DIR), options, Drive::Threads, fail)
+            .expect("opened");
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..3)

@@ -1,0 +1,190 @@
+//! What goes wrong, and what administrators do meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::cluster::Cluster;
+use super::network::Latency;
+use super::scenario::Fault;
+use super::trace::note;
+use crate::ids::NodeId;
+use crate::metadata::{Command, ElectionKind, Move, Seat};
+
+/// The faults of a run.
+pub(super) struct Nemesis {
+    cluster: Arc<Cluster>,
+    /// A second disk that is lost may take what the first one had.
+    may_wipe: AtomicBool,
+}
+
+impl Nemesis {
+    pub(super) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster, may_wipe: AtomicBool::new(true) }
+    }
+
+    /// One fault after the other. Those that take their time are begun, and go on beside.
+    pub(super) async fn run(self: Arc<Self>, for_ms: u64) {
+        let scenario = self.cluster.world.scenario.clone();
+        let end = tokio::time::Instant::now() + Duration::from_millis(for_ms);
+        while tokio::time::Instant::now() < end {
+            sleep(Duration::from_millis(self.cluster.rng.below(scenario.fault_every_ms))).await;
+            let fault = scenario.faults[self.cluster.rng.below(scenario.faults.len() as u64) as usize];
+            note!(self.cluster.world.trace, "fault: {fault:?}");
+            self.begin(fault);
+            if self.cluster.chance(30) {
+                self.cluster.look_at_replicas();
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, fault: Fault) {
+        let cluster = &self.cluster;
+        let rng = &cluster.rng;
+        match fault {
+            Fault::Kill | Fault::PowerLoss => {
+                let machine = cluster.any();
+                machine.kill(fault == Fault::PowerLoss);
+                machine.restart_in(rng.below(4_000));
+            }
+            Fault::PowerLossOfAll => {
+                for machine in &cluster.machines {
+                    machine.kill(true);
+                    machine.restart_in(rng.below(2_000));
+                }
+            }
+            Fault::TornWrite => cluster.any().crash_at(1 + rng.below(60)),
+            Fault::Stop => cluster.any().stop(),
+            Fault::Wipe => self.wipe(),
+            Fault::Cut | Fault::OneWayCut => {
+                let (one, other) = (cluster.any().id, cluster.any().id);
+                if one != other {
+                    cluster.world.net.cut(one, other);
+                    if fault == Fault::Cut {
+                        cluster.world.net.cut(other, one);
+                    }
+                    self.later(4_000, |nemesis| nemesis.cluster.world.net.heal());
+                }
+            }
+            Fault::Isolate => {
+                let alone = cluster.any().id;
+                for machine in cluster.machines.iter().filter(|machine| machine.id != alone) {
+                    cluster.world.net.cut(alone, machine.id);
+                    cluster.world.net.cut(machine.id, alone);
+                }
+                self.later(4_000, |nemesis| nemesis.cluster.world.net.heal());
+            }
+            Fault::LateMessages => {
+                let usual = cluster.world.scenario.latency;
+                cluster.world.net.set_latency(Latency { late_of: 20, ..usual });
+                self.later(2_000, move |nemesis| nemesis.cluster.world.net.set_latency(usual));
+            }
+            Fault::SlowDisk => {
+                let (machine, usual) = (cluster.any().clone(), cluster.world.scenario.disk_us);
+                machine.set_round_us(50_000 + rng.below(1_000_000));
+                self.later(3_000, move |_| machine.set_round_us(usual));
+            }
+            Fault::FullDisk => {
+                let machine = cluster.any().clone();
+                machine.set_room(Some(rng.below(20_000)));
+                self.later(3_000, move |_| machine.set_room(None));
+            }
+            Fault::ClockJump => cluster.any().set_clock_off(rng.below(3_000_000) as i64 - 1_500_000),
+            Fault::Reassign
+            | Fault::CancelReassignments
+            | Fault::Drain
+            | Fault::Voters
+            | Fault::PreferredLeaders
+            | Fault::RecreateTopic => {
+                let nemesis = self.clone();
+                tokio::spawn(async move { nemesis.administrate(fault).await });
+            }
+        }
+    }
+
+    /// Does something at a time within so many milliseconds.
+    fn later(self: &Arc<Self>, within_ms: u64, what: impl FnOnce(&Self) + Send + 'static) {
+        let (nemesis, pause) = (self.clone(), Duration::from_millis(self.cluster.rng.below(within_ms)));
+        tokio::spawn(async move {
+            sleep(pause).await;
+            what(&nemesis);
+        });
+    }
+
+    /// Empties one disk, once in a run: what was acknowledged has one more copy at least.
+    fn wipe(&self) {
+        if self.may_wipe.swap(false, Ordering::Relaxed) {
+            let machine = self.cluster.any();
+            machine.wipe();
+            machine.restart_in(self.cluster.rng.below(4_000));
+        }
+    }
+
+    async fn administrate(&self, what: Fault) {
+        let cluster = &self.cluster;
+        let partitions = cluster.partitions();
+        if partitions.is_empty() {
+            return;
+        }
+        let (partition, plan) = partitions[cluster.rng.below(partitions.len() as u64) as usize].clone();
+        let all = || partitions.iter().map(|(partition, _)| *partition).collect::<Vec<_>>();
+        let node = NodeId::new(cluster.any().id);
+        let command = match what {
+            Fault::Reassign => {
+                let target = cluster.replicas(plan.replicas);
+                Command::BeginReassignment(vec![Move { partition, target, partition_epoch: None }])
+            }
+            Fault::CancelReassignments => Command::CancelReassignment(all()),
+            Fault::Drain if cluster.chance(50) => Command::BeginDrain(node),
+            Fault::Drain => Command::CancelDrain(node),
+            Fault::PreferredLeaders => Command::ElectLeaders { kind: ElectionKind::Preferred, partitions: all() },
+            Fault::Voters => {
+                let Some(command) = self.change_of_voters(node) else { return };
+                command
+            }
+            _ => {
+                let names = cluster.topic_names();
+                let name = names[cluster.rng.below(names.len() as u64) as usize].clone();
+                return cluster.recreate(&name).await;
+            }
+        };
+        let outcome = cluster.propose(command).await;
+        note!(cluster.world.trace, "{what:?}: {outcome:?}");
+    }
+
+    /// Makes a voter a learner, or the other way round; three vote at least.
+    fn change_of_voters(&self, node: NodeId) -> Option<Command> {
+        let image = self.cluster.image()?;
+        let directory = image.member(node)?.directory;
+        let voters = image.seats().filter(|(_, seat)| *seat == Seat::Voter).count();
+        let vote = image.seat_of(node)? != Seat::Voter;
+        (vote || voters > 3).then_some(Command::SetMemberVote { node, directory, vote })
+    }
+
+    /// Nothing is wrong any more; what administrators began is taken back.
+    pub(super) fn heal(&self) {
+        let cluster = &self.cluster;
+        cluster.world.net.heal();
+        cluster.world.net.set_latency(Latency { late_of: 0, ..cluster.world.scenario.latency });
+        for machine in &cluster.machines {
+            machine.set_room(None);
+            machine.set_round_us(cluster.world.scenario.disk_us);
+            machine.set_clock_off(0);
+            if !machine.is_running() {
+                machine.restart_in(0);
+            }
+        }
+    }
+
+    /// Drains that are under way end.
+    pub(super) async fn undrain(&self) -> bool {
+        let Some(image) = self.cluster.image() else { return false };
+        let drained: Vec<_> = image.drains().map(|(node, _)| node).collect();
+        for node in &drained {
+            self.cluster.propose(Command::CancelDrain(*node)).await;
+        }
+        drained.is_empty()
+    }
+}

@@ -1,0 +1,109 @@
+//! One node of three has a disk that fills up: what it can't store is refused, nothing waits for it, nothing is lost.
+
+use std::time::Duration;
+
+use chronik_tests::cluster::wait_for;
+use chronik_tests::load::{BETWEEN_FAULTS, Load, PARTITIONS, TOPIC, aside};
+use chronik_tests::small_disk::SmallDisk;
+use chronik_tests::{Cluster, clients};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::FutureRecord;
+use rdkafka::types::RDKafkaErrorCode;
+
+/// The node with the small disk.
+const SMALL: usize = 2;
+/// Room for the journal and what the tests write.
+const MEBIBYTES: u32 = 512;
+/// Bytes of a record: so many that a node looks at its space often.
+const RECORD: usize = 16 << 10;
+/// Less than the 64 MiB that a node keeps in reserve.
+const LEFT: u64 = 24 << 20;
+/// How long the producer has for one record: the node refuses many times in it.
+const REFUSED_FOR: &str = "5000";
+
+fn cluster(disk: &SmallDisk) -> Cluster {
+    let mut cluster = Cluster::build_each(3, |id, node| if id == SMALL { node.data_dir(&disk.folder()) } else { node });
+    cluster.start_all();
+    cluster
+}
+
+/// Whether the node is in no partition's ISR but those that it leads.
+fn has_left(cluster: &Cluster) -> Option<()> {
+    let partitions = cluster.describe(0, TOPIC)?;
+    let mut followed = partitions.iter().filter(|partition| partition.leader != Some(SMALL));
+    followed.all(|partition| !partition.in_sync.contains(&SMALL)).then_some(())
+}
+
+/// A partition that the node leads.
+fn led_by_it(cluster: &Cluster) -> i32 {
+    wait_for("the node leads a partition", || {
+        let partitions = cluster.describe(0, TOPIC)?;
+        partitions.iter().find(|partition| partition.leader == Some(SMALL)).map(|partition| partition.partition)
+    })
+}
+
+/// What becomes of one record for a partition when nothing is tried again.
+async fn refusal(cluster: &Cluster, partition: i32) -> Option<RDKafkaErrorCode> {
+    let settings =
+        [("enable.idempotence", "false"), ("acks", "1"), ("retries", "0"), ("message.timeout.ms", REFUSED_FOR)];
+    let producer = clients::producer(cluster, &settings);
+    let payload = vec![b'x'; RECORD];
+    let record = FutureRecord::<(), _>::to("refused").partition(partition).payload(&payload);
+    match producer.send(record, Duration::ZERO).await {
+        Ok(_) => None,
+        Err((KafkaError::MessageProduction(code), _)) => Some(code),
+        Err((why, _)) => panic!("{why}"),
+    }
+}
+
+async fn fills_up(left: u64) {
+    let Some(disk) = SmallDisk::new(MEBIBYTES) else { return };
+    let mut cluster = cluster(&disk);
+    let load = Load::with(&cluster, RECORD, Duration::from_millis(2)).await;
+    clients::create_replicated(&cluster, "refused", PARTITIONS, 3, &[]).await;
+    load.goes_on_everywhere(20).await;
+    aside(|| {
+        cluster.wait_until_in_sync(0, TOPIC);
+        disk.fill_up_to(left);
+        wait_for("it leaves the ISRs", || has_left(&cluster));
+    });
+    // The others go on without it.
+    let led = aside(|| led_by_it(&cluster));
+    load.goes_on(BETWEEN_FAULTS).await;
+    // What it leads is refused in a way that producers try again, for as long as they like.
+    let refused = async {
+        loop {
+            let code = refusal(&cluster, led_elsewhere(&cluster, "refused")).await;
+            if code.is_some() {
+                return code;
+            }
+        }
+    };
+    let code = tokio::time::timeout(clients::PATIENCE, refused).await.expect("it refuses in time");
+    assert_eq!(code, Some(RDKafkaErrorCode::KafkaStorageError), "partition {led}");
+    aside(|| disk.free());
+    load.goes_on_everywhere(BETWEEN_FAULTS / 4).await;
+    aside(|| cluster.wait_until_in_sync(0, TOPIC));
+    load.verify(&cluster).await;
+    aside(|| cluster.assert_equal_logs(TOPIC));
+}
+
+/// A partition of a topic that the node with the small disk leads.
+fn led_elsewhere(cluster: &Cluster, topic: &str) -> i32 {
+    aside(|| {
+        wait_for("the node leads a partition", || {
+            let partitions = cluster.describe(0, topic)?;
+            partitions.iter().find(|partition| partition.leader == Some(SMALL)).map(|partition| partition.partition)
+        })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_reaches_its_reserve_refuses_leaves_and_comes_back() {
+    fills_up(LEFT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_single_byte_left_refuses_leaves_and_comes_back() {
+    fills_up(0).await;
+}
