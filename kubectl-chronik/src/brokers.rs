@@ -37,7 +37,8 @@ fn sorted(resource: &Value, list: &Value) -> Vec<(String, Option<i64>, bool)> {
 /// Runs `chronik` with these arguments in a pod that is ready.
 pub(crate) fn ask(kubectl: &Kubectl, cluster: &str, arguments: &[&str]) -> Result<(), String> {
     let pods = pods(kubectl, cluster)?;
-    let (pod, ..) = pods.iter().find(|(_, _, ready)| *ready).ok_or("no pod is ready: `kubectl chronik status` tells why")?;
+    let (pod, ..) =
+        pods.iter().find(|(_, _, ready)| *ready).ok_or("no pod is ready: `kubectl chronik status` tells why")?;
     kubectl.hand_over(&[&["exec", pod, "-c", "chronik", "--", "/chronik"], arguments].concat())
 }
 
@@ -76,9 +77,7 @@ mod tests {
 
     #[test]
     fn pods_that_are_ready_come_first_in_the_order_of_their_ids() {
-        let pod = |name: &str, ready: &str| {
-            json!({ "metadata": { "name": name }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } })
-        };
+        let pod = |name: &str, ready: &str| json!({ "metadata": { "name": name }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } });
         let resource = json!({ "status": { "nodes": [{ "nodeId": 10, "pod": "c" }, { "nodeId": 2, "pod": "b" }] } });
         let list = json!({ "items": [pod("a", "False"), pod("c", "True"), pod("b", "True")] });
         let names: Vec<_> = sorted(&resource, &list).into_iter().map(|(name, id, _)| (name, id)).collect();

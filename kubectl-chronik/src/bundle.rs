@@ -12,7 +12,8 @@ use crate::kubectl::{Kubectl, selector};
 /// Lines of each log.
 const LOG_LINES: &str = "20000";
 /// Kinds of objects that are a cluster's. Secrets are not among them.
-const KINDS: &str = "statefulsets,pods,persistentvolumeclaims,services,endpointslices,configmaps,poddisruptionbudgets,networkpolicies";
+const KINDS: &str =
+    "statefulsets,pods,persistentvolumeclaims,services,endpointslices,configmaps,poddisruptionbudgets,networkpolicies";
 
 /// What the brokers are asked: file, arguments.
 const QUESTIONS: [(&str, &[&str]); 4] = [

@@ -28,7 +28,9 @@ fn patch(resource: &Value, pool: Option<&str>, now: &str) -> Result<Value, Strin
     if noted == 0 {
         return Err(format!("there is no pool {}", pool.unwrap_or_default()));
     }
-    Ok(json!({ "metadata": { "resourceVersion": resource["metadata"]["resourceVersion"] }, "spec": { "pools": pools } }))
+    Ok(
+        json!({ "metadata": { "resourceVersion": resource["metadata"]["resourceVersion"] }, "spec": { "pools": pools } }),
+    )
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ fn word(value: &Value) -> String {
 fn text(resource: &Value) -> String {
     let status = &resource["status"];
     let (namespace, name) = (word(&resource["metadata"]["namespace"]), word(&resource["metadata"]["name"]));
-    let mut lines = vec![format!("{namespace}/{name}  {} ready  version {}", word(&status["ready"]), word(&status["version"]))];
+    let mut lines =
+        vec![format!("{namespace}/{name}  {} ready  version {}", word(&status["ready"]), word(&status["version"]))];
     if status["observedGeneration"] != resource["metadata"]["generation"] {
         lines.push("The operator has not seen the newest spec yet: is it running?".to_owned());
     }
@@ -30,7 +31,10 @@ fn text(resource: &Value) -> String {
     told("cluster id", word(&status["clusterId"]));
     let metadata = &status["metadata"];
     let voters: Vec<String> = metadata["voters"].as_array().into_iter().flatten().map(word).collect();
-    told("metadata", format!("leader {}, term {}, voters {}", word(&metadata["leader"]), word(&metadata["term"]), voters.join(",")));
+    told(
+        "metadata",
+        format!("leader {}, term {}, voters {}", word(&metadata["leader"]), word(&metadata["term"]), voters.join(",")),
+    );
     let operation = &status["operation"];
     if !operation.is_null() {
         let progress = operation["progress"].as_str().map(|progress| format!(" ({progress})")).unwrap_or_default();
@@ -46,7 +50,10 @@ fn text(resource: &Value) -> String {
     for condition in status["conditions"].as_array().into_iter().flatten() {
         told(&word(&condition["type"]), format!("{:<8} {}", word(&condition["status"]), word(&condition["message"])));
     }
-    lines.push(format!("\n{:<6} {:<24} {:<6} {:<6} {:<10} {:<8} OUT OF SYNC", "NODE", "POD", "READY", "VOTER", "VERSION", "LEADERS"));
+    lines.push(format!(
+        "\n{:<6} {:<24} {:<6} {:<6} {:<10} {:<8} OUT OF SYNC",
+        "NODE", "POD", "READY", "VOTER", "VERSION", "LEADERS"
+    ));
     for node in status["nodes"].as_array().into_iter().flatten() {
         lines.push(format!(
             "{:<6} {:<24} {:<6} {:<6} {:<10} {:<8} {}",

@@ -33,7 +33,8 @@ fn count(metrics: &str) -> BTreeMap<String, u64> {
         let Some((labels, value)) = line.rsplit_once("} ") else { continue };
         let label = |name: &str| {
             // One name ends as another: `subresource`, `resource`.
-            let value = |pair: &'_ str| Some(pair.strip_prefix(name)?.strip_prefix("=\"")?.trim_end_matches('"').to_owned());
+            let value =
+                |pair: &'_ str| Some(pair.strip_prefix(name)?.strip_prefix("=\"")?.trim_end_matches('"').to_owned());
             labels.split(',').find_map(value)
         };
         let (Some(verb), Some(resource)) = (label("verb"), label("resource")) else { continue };
@@ -61,7 +62,10 @@ apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=
 apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"apps\",resource=\"statefulsets\",scope=\"resource\",subresource=\"\",verb=\"APPLY\",version=\"v1\"} 2
 ";
         let before = count(metrics);
-        assert_eq!(before, BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 2)]));
+        assert_eq!(
+            before,
+            BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 2)])
+        );
         let after = BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 5)]);
         assert_eq!(between(&before, &after), BTreeMap::from([("APPLY statefulsets/".to_owned(), 3)]));
     }

@@ -39,11 +39,26 @@ fn from_nothing_to_messages_within_a_minute() {
          {{\"allowPrivilegeEscalation\": false, \"capabilities\": {{\"drop\": [\"ALL\"]}}}}}}]}}}}",
         image("chronik")
     );
-    let run = ["run", "produces", "--image", &image("chronik"), "--restart=Never", "-i", "--rm", "--quiet", "--overrides", &override_pod];
+    let broker = image("chronik");
+    let run = [
+        "run",
+        "produces",
+        "--image",
+        &broker,
+        "--restart=Never",
+        "-i",
+        "--rm",
+        "--quiet",
+        "--overrides",
+        &override_pod,
+    ];
     namespace.attempt(&run, &format!("{line}\n")).expect("a pod produces");
     let consumed = client("consumes", &["consume", "greetings", "--from-beginning", "--exit-at-end"]);
     assert_eq!(consumed.trim_end(), line);
-    client("consumes-in-a-group", &["consume", "greetings", "--from-beginning", "--group", "readers", "--max-messages", "1"]);
+    client(
+        "consumes-in-a-group",
+        &["consume", "greetings", "--from-beginning", "--group", "readers", "--max-messages", "1"],
+    );
 }
 
 #[test]

@@ -39,7 +39,8 @@ fn authorities_change_under_load() {
     let cluster = Cluster::start(&operator.clusters(), "rotated", &spec(3));
     let before = cluster.uids();
     let load = LoadPod::start(&cluster);
-    let authority = || cluster.namespace.get("secret", "rotated-authority").expect("there is an authority")["data"].clone();
+    let authority =
+        || cluster.namespace.get("secret", "rotated-authority").expect("there is an authority")["data"].clone();
     let former = authority()["ca.crt"].clone();
     cluster.namespace.kubectl(&["annotate", "secret", "rotated-authority", "chronik.io/rotate-authority=1"]);
     let ten_minutes = std::time::Duration::from_mins(10);

@@ -160,7 +160,9 @@ fn a_broken_image_stops_the_roll_at_one_pod_and_the_corrected_spec_heals_it() {
         cluster.apply(&wanted);
         let has_broken = |pod: &Value| pod["spec"]["containers"][0]["image"] == broken.as_str();
         wait_for("one pod has the broken image", PATIENCE, || cluster.pods().iter().any(has_broken).then_some(()));
-        cluster.await_resource("its resource says so", PATIENCE, |resource| condition(resource, "Stalled") == Some("True"));
+        cluster.await_resource("its resource says so", PATIENCE, |resource| {
+            condition(resource, "Stalled") == Some("True")
+        });
         load.goes_on(BETWEEN * 5);
         assert_eq!(cluster.pods().iter().filter(|pod| has_broken(pod)).count(), 1, "the roll has stopped");
         change(cluster, &spec(3));
