@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 60
 SEEDS ?= 1
 CARGO := cargo
 
-.PHONY: help run build test sim lint bench fuzz docs crds
+.PHONY: help run build test sim lint bench fuzz docs charts images e2e e2e-long crds
 
 help: ## this help
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -40,7 +40,19 @@ bench: build ## side by side with Apache Kafka; needs CHRONIK_PEER
 	tests/bench/run
 
 docs: ## write the generated reference pages anew
-	UPDATE_DOCS=1 $(CARGO) test -j$(JOBS) -p chronik-broker --lib docs_
+	UPDATE_DOCS=1 $(CARGO) test -j$(JOBS) -p chronik-broker -p chronik-operator --lib docs_
+
+charts: ## write deploy/operator and the charts' snapshots anew from charts/; needs helm
+	INSTA_UPDATE=always UPDATE_CHARTS=1 $(CARGO) test -j$(JOBS) -p chronik-k8s-tests --test charts
+
+images: ## build the images of broker and operator into target/images; needs buildah or docker
+	deploy/images/build
+
+e2e: ## the Kubernetes tests against the cluster that KUBECONFIG names; needs kubectl, helm, buildah or docker
+	tests/k8s/run
+
+e2e-long: ## the same, and the operator is killed at every step of every operation
+	CHRONIK_E2E_LONG=1 tests/k8s/run
 
 crds: ## write crds/*.yaml anew from the types
 	$(CARGO) run --quiet -j$(JOBS) -p chronik-operator -- crds print --into crds

@@ -16,10 +16,10 @@ pub mod kafka;
 pub mod log;
 pub mod metadata;
 pub mod node;
-pub mod raft;
-pub mod server;
 #[cfg(test)]
 mod plants;
+pub mod raft;
+pub mod server;
 #[cfg(test)]
 mod sim;
 pub mod stream;

@@ -29,13 +29,13 @@ use tokio_util::sync::CancellationToken;
 use crate::io::rng::Rng;
 use crate::io::simulated;
 use crate::metadata::{self, Proposal, ProposeError};
+pub(crate) use crate::plants::{Plant, planted};
 use crate::stream::Acks;
 use clients::{Producer, consume};
 use cluster::Cluster;
 use machine::World;
 use nemesis::Nemesis;
 use network::SimNetwork;
-pub(crate) use crate::plants::{Plant, planted};
 use scenario::Scenario;
 use trace::{Event, Trace, note};
 

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod pool;
+pub mod reference;
 mod status;
 pub mod yaml;
 

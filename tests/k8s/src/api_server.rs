@@ -32,17 +32,14 @@ fn count(metrics: &str) -> BTreeMap<String, u64> {
     for line in metrics.lines().filter_map(|line| line.strip_prefix("apiserver_request_total{")) {
         let Some((labels, value)) = line.rsplit_once("} ") else { continue };
         let label = |name: &str| {
-            let from = labels.split_once(&format!("{name}=\""))?.1;
-            Some(from.split_once('"')?.0)
+            // One name ends as another: `subresource`, `resource`.
+            let value =
+                |pair: &'_ str| Some(pair.strip_prefix(name)?.strip_prefix("=\"")?.trim_end_matches('"').to_owned());
+            labels.split(',').find_map(value)
         };
         let (Some(verb), Some(resource)) = (label("verb"), label("resource")) else { continue };
-        if WRITES.contains(&verb) && !NOT_COUNTED.contains(&resource) {
-            // A name may end as another begins: `subresource` has `resource` in it.
+        if WRITES.contains(&verb.as_str()) && !NOT_COUNTED.contains(&resource.as_str()) {
             let subresource = label("subresource").unwrap_or_default();
-            let resource = labels.split(",resource=\"").nth(1).and_then(|it| it.split('"').next()).unwrap_or(resource);
-            if NOT_COUNTED.contains(&resource) {
-                continue;
-            }
             let value: f64 = value.trim().parse().unwrap_or(0.0);
             *counts.entry(format!("{verb} {resource}/{subresource}")).or_insert(0) += value as u64;
         }
@@ -65,7 +62,10 @@ apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=
 apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"apps\",resource=\"statefulsets\",scope=\"resource\",subresource=\"\",verb=\"APPLY\",version=\"v1\"} 2
 ";
         let before = count(metrics);
-        assert_eq!(before, BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 2)]));
+        assert_eq!(
+            before,
+            BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 2)])
+        );
         let after = BTreeMap::from([("PATCH pods/status".to_owned(), 4), ("APPLY statefulsets/".to_owned(), 5)]);
         assert_eq!(between(&before, &after), BTreeMap::from([("APPLY statefulsets/".to_owned(), 3)]));
     }

@@ -173,7 +173,8 @@ impl Drop for Cluster {
         let claims = self.claims();
         if !claims.is_empty() {
             let names: Vec<&str> = claims.iter().map(String::as_str).collect();
-            self.namespace.attempt(&[&["delete", "persistentvolumeclaims", "--wait=false"], names.as_slice()].concat(), "");
+            self.namespace
+                .attempt(&[&["delete", "persistentvolumeclaims", "--wait=false"], names.as_slice()].concat(), "");
         }
     }
 }

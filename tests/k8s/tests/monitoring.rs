@@ -18,8 +18,11 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let [_, name, kind, labels, ..] = cells[..] else { continue };
         let Some(name) = name.strip_prefix('`').and_then(|name| name.strip_suffix('`')) else { continue };
-        let labels: BTreeSet<String> =
-            labels.split(',').map(|label| label.trim().trim_matches('`').to_owned()).filter(|label| !label.is_empty()).collect();
+        let labels: BTreeSet<String> = labels
+            .split(',')
+            .map(|label| label.trim().trim_matches('`').to_owned())
+            .filter(|label| !label.is_empty())
+            .collect();
         let suffixes: &[&str] = match kind {
             "counter" => &["_total"],
             "histogram" => &["_bucket", "_sum", "_count"],

@@ -78,7 +78,8 @@ pub(super) async fn all(args: &LoadArgs, written: &[Written]) -> Result<Found, S
     consumer.assign(&assignment).map_err(|why| why.to_string())?;
 
     let mut read: Read = HashMap::new();
-    let mut open: HashMap<i32, i64> = written.iter().filter_map(|writer| Some((writer.partition, writer.last()?))).collect();
+    let mut open: HashMap<i32, i64> =
+        written.iter().filter_map(|writer| Some((writer.partition, writer.last()?))).collect();
     let deadline = tokio::time::Instant::now() + READ_WITHIN;
     while !open.is_empty() {
         // Errors on the way are the client's to get over; what does not come in time is lost.
