@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::ops::{Index, IndexMut};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,6 +14,9 @@ use crate::{Finished, Node, NodeBuilder};
 
 /// How long a cluster may take to become what a test waits for: far more than it takes.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Ports of the tests' own: 12000 to 31999, below Linux's range of ports for whoever asks for any (32768 on).
+const FIRST_OWN_PORT: u16 = 12_000;
+const OWN_PORTS: u16 = 20_000;
 /// The id of a cluster of these.
 pub const CLUSTER_ID: &str = "test-cluster";
 /// Between two looks.
@@ -181,14 +185,23 @@ impl Cluster {
     }
 }
 
-/// Free ports, all different.
+/// Free ports, all different. Below those that the kernel gives to whoever asks for any: between this look and the node's
+/// start nobody else gets them by chance.
 ///
 /// # Panics
 /// When there are none.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    // All are taken before any is given back, so that they differ.
-    let taken: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    taken.iter().map(|port| port.local_addr().expect("it is bound").port()).collect()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(61);
+    let port = || {
+        let offset = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % u32::from(OWN_PORTS);
+        FIRST_OWN_PORT + u16::try_from(offset).expect("it is below a u16, because the bound is one")
+    };
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let found: Vec<u16> = std::iter::repeat_with(port).take(usize::from(OWN_PORTS)).filter(free).take(count).collect();
+    assert_eq!(found.len(), count, "there are free ports");
+    found
 }
 
 impl Index<usize> for Cluster {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -68,11 +68,21 @@ impl Finished {
     }
 }
 
+/// Nodes and commands are what their settings make them, not what the tests are told (`CHRONIK_…_SECONDS`).
+fn without_test_variables(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CHRONIK_") && name != "CHRONIK_LOG" {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// Runs `chronik` with arguments to its end; `input` is its standard input.
 pub fn chronik(arguments: &[&str], input: &[u8]) -> Finished {
-    let mut child = Command::new(binary())
+    let mut command = Command::new(binary());
+    without_test_variables(&mut command);
+    let mut child = command
         .args(arguments)
-        .env_remove("CHRONIK_BOOTSTRAP")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -221,12 +231,7 @@ impl Node {
                 command
             }
         };
-        // A node is what its settings make it, not what the tests are told (`CHRONIK_…_SECONDS`).
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("CHRONIK_") && name != "CHRONIK_LOG" {
-                command.env_remove(name);
-            }
-        }
+        without_test_variables(&mut command);
         let host = self.host();
         command.args(["start", "--log-format", "json"]).arg("--data-dir").arg(&self.data_dir);
         for (flag, port) in [("kafka", kafka), ("wal-receiver", wal), ("grpc", grpc), ("http", http)] {
@@ -446,8 +451,10 @@ fn read_log(child: &mut Child) -> mpsc::Receiver<String> {
 /// The line that says ready.
 fn ready_line(line: &mpsc::Receiver<String>) -> Value {
     let mut log = String::new();
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        match line.recv_timeout(PATIENCE) {
+        // One that goes on complaining is not ready either.
+        match line.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(text) => {
                 let event: Value = serde_json::from_str(&text).unwrap_or_default();
                 if event["message"] == "ready" {
