@@ -16,8 +16,6 @@ pub mod kafka;
 pub mod log;
 pub mod metadata;
 pub mod node;
-#[cfg(test)]
-mod plants;
 pub mod raft;
 pub mod server;
 #[cfg(test)]

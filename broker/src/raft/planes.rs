@@ -4,10 +4,9 @@
 use std::path::{Path, PathBuf};
 
 /// What each room may name of this crate. A file's tests may use no more.
-const MAY_USE: [(&str, &[&str]); 5] = [
+const MAY_USE: [(&str, &[&str]); 4] = [
     ("raft", &["raft", "metadata", "io", "ids"]),
-    ("metadata", &["metadata", "ids", "plants"]),
-    ("plants", &[]),
+    ("metadata", &["metadata", "ids"]),
     ("io", &["io"]),
     ("ids", &["ids"]),
 ];

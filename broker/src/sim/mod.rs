@@ -14,6 +14,7 @@ mod cluster;
 mod machine;
 mod nemesis;
 mod network;
+mod plants;
 mod scenario;
 mod tests;
 mod trace;
@@ -29,13 +30,13 @@ use tokio_util::sync::CancellationToken;
 use crate::io::rng::Rng;
 use crate::io::simulated;
 use crate::metadata::{self, Proposal, ProposeError};
-pub(crate) use crate::plants::{Plant, planted};
 use crate::stream::Acks;
 use clients::{Producer, consume};
 use cluster::Cluster;
 use machine::World;
 use nemesis::Nemesis;
 use network::SimNetwork;
+pub(crate) use plants::{Plant, planted};
 use scenario::Scenario;
 use trace::{Event, Trace, note};
 
@@ -91,7 +92,7 @@ impl Outcome {
 
 /// Runs a seed.
 fn run(seed: u64, plant: Option<Plant>) -> Outcome {
-    crate::plants::plant(plant);
+    plants::plant(plant);
     let scenario = Scenario::of(seed);
     let here = Rng::seeded(seed ^ 0xb10c);
     simulated::set(Some(pauses(here.clone(), scenario.files_us)));
@@ -105,7 +106,7 @@ fn run(seed: u64, plant: Option<Plant>) -> Outcome {
     drop(runtime);
     HERE.set(None);
     simulated::set(None);
-    crate::plants::plant(None);
+    plants::plant(None);
     outcome
 }
 

@@ -1,5 +1,5 @@
 //! Bugs that are put into the planes on purpose, to see that the checker finds them. Each is a switch in the place
-//! concerned, in test builds only. It names nothing of this crate, so that every room may name it.
+//! concerned, in test builds only.
 
 use std::cell::Cell;
 
@@ -47,7 +47,7 @@ pub(crate) fn planted(plant: Plant) -> bool {
 }
 
 /// Plants a bug, or none, in the runs of this thread from now on.
-pub(crate) fn plant(plant: Option<Plant>) {
+pub(super) fn plant(plant: Option<Plant>) {
     PLANTED.set(plant);
     // The metadata plane knows no other module.
     WIPED_ELECTABLE.set(plant == Some(Plant::WipedElectable));
