@@ -93,9 +93,13 @@ async fn create_and_delete(servers: Arc<Cluster>, until: Instant, counts: Arc<Co
         let name = format!("passing-{}", counts.topics.fetch_add(1, Ordering::Relaxed));
         let topic = NewTopic::new(&name, 3, TopicReplication::Fixed(3));
         let created = admin.create_topics([&topic], &options).await.expect("an answer");
-        created.into_iter().for_each(|topic| drop(topic.expect("the topic is created")));
+        for topic in created {
+            topic.expect("the topic is created");
+        }
         let deleted = admin.delete_topics(&[&name], &options).await.expect("an answer");
-        deleted.into_iter().for_each(|topic| drop(topic.expect("the topic is deleted")));
+        for topic in deleted {
+            topic.expect("the topic is deleted");
+        }
     }
 }
 

@@ -50,10 +50,9 @@ pub(super) async fn run(args: CertificateArgs) -> Result<(), Failure> {
     loop {
         match take_up(&from, &name, &into) {
             Ok(true) => eprintln!("chronik: the certificate of {name} is in {}", into.display()),
-            Ok(false) => {}
             // It is put there later: waited for, and told once.
             Err(Failure::Failed(why)) if !missing => eprintln!("chronik: {why}"),
-            Err(Failure::Failed(_)) => {}
+            Ok(false) | Err(Failure::Failed(_)) => {}
             Err(other) => return Err(other),
         }
         missing = OWN.iter().any(|file| !into.join(file).exists());

@@ -253,8 +253,8 @@ impl Cluster {
         for (id, plan) in self.partitions() {
             let what = format!("{}-{}", plan.name, id.partition);
             let Some(registration) = image.partition(&id) else { return Some(format!("{what} is not there")) };
-            let mut isr = registration.isr.to_vec();
-            let mut replicas = registration.replicas.to_vec();
+            let mut isr = registration.isr.clone();
+            let mut replicas = registration.replicas.clone();
             isr.sort_unstable();
             replicas.sort_unstable();
             if self.is_offline(id) {
