@@ -100,14 +100,27 @@ pub struct DataDir {
     identity: Identity,
     formed: bool,
     clean_shutdown: Option<BrokerEpoch>,
+    origin: Origin,
     _lock: Box<dyn Send + Sync>,
+}
+
+/// How the folder was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// With its identity, or it has it by now.
+    Stamped,
+    /// Without one.
+    Unstamped,
+    /// Not at all: this start made it.
+    Made,
 }
 
 impl DataDir {
     /// Opens the folder, making it when it does not exist. `cluster_id` is checked when the folder has one already, and
     /// drawn when neither has. `draw` makes random UUIDs.
     ///
-    /// Changes nothing that is there: a start that fails before `begin_use` leaves the mark of a clean shutdown.
+    /// Changes nothing that is there: a start that fails before `begin_use` leaves the mark of a clean shutdown, and of a
+    /// folder that it made nothing.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -115,29 +128,36 @@ impl DataDir {
         cluster_id: Option<&str>,
         draw: impl FnMut() -> Uuid,
     ) -> Result<Self, DataDirError> {
+        let made = !disk.exists(path).map_err(io_error("look for", path))?;
         create_dir_durably(disk.as_ref(), path).map_err(io_error("create", path))?;
         let lock_path = path.join(LOCK);
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => DataDirError::InUse(path.to_owned()),
             _ => io_error("lock", &lock_path)(error),
         })?;
-        let (identity, formed) = match read_identity(disk.as_ref(), path)? {
-            Some((identity, formed)) => {
-                check_identity(path, &identity, node, cluster_id)?;
-                (identity, formed)
-            }
-            None => (new_identity(disk.as_ref(), path, node, cluster_id, draw)?, false),
+        let (identity, formed, origin) = if let Some((identity, formed)) = read_identity(disk.as_ref(), path)? {
+            check_identity(path, &identity, node, cluster_id)?;
+            (identity, formed, Origin::Stamped)
+        } else {
+            let identity = new_identity(disk.as_ref(), path, node, cluster_id, draw)?;
+            (identity, false, if made { Origin::Made } else { Origin::Unstamped })
         };
-        let mut dir = Self { disk, path: path.to_owned(), identity, formed, clean_shutdown: None, _lock: lock };
+        let path = path.to_owned();
+        let mut dir = Self { disk, path, identity, formed, clean_shutdown: None, origin, _lock: lock };
         if formed && is_empty(dir.disk.as_ref(), &dir.meta_dir())? {
-            return Err(DataDirError::NoMetadata(path.to_owned()));
+            return Err(DataDirError::NoMetadata(dir.path.clone()));
         }
         dir.clean_shutdown = dir.read_clean_shutdown()?;
         Ok(dir)
     }
 
-    /// Takes the mark of a clean shutdown away, before anything else is written: it counts for one start.
-    pub fn begin_use(&self) -> Result<(), DataDirError> {
+    /// Writes a new folder's identity, and takes the mark of a clean shutdown away, before anything else is written: it
+    /// counts for one start.
+    pub fn begin_use(&mut self) -> Result<(), DataDirError> {
+        if self.origin != Origin::Stamped {
+            write_identity(self.disk.as_ref(), &self.path, &self.identity, false)?;
+            self.origin = Origin::Stamped;
+        }
         if self.clean_shutdown.is_none() {
             return Ok(());
         }
@@ -183,6 +203,17 @@ impl DataDir {
         self.path.join(WAL).join(META)
     }
 
+    /// Removes a folder that this start made and did not begin to use. The lock's file may go, because whoever waits for
+    /// it looks again whether it is the one with that name ([`Disk::lock`]).
+    fn unmake(&self) -> Result<(), DataDirError> {
+        let lock = self.path.join(LOCK);
+        self.disk.remove_file(&lock).map_err(io_error("remove", &lock))?;
+        if is_empty(self.disk.as_ref(), &self.path)? {
+            self.disk.remove_dir_all(&self.path).map_err(io_error("remove", &self.path))?;
+        }
+        Ok(())
+    }
+
     fn read_clean_shutdown(&self) -> Result<Option<BrokerEpoch>, DataDirError> {
         let path = self.path.join(CLEAN_SHUTDOWN);
         let Some(text) = read(self.disk.as_ref(), &path)? else { return Ok(None) };
@@ -190,6 +221,16 @@ impl DataDir {
         let epoch = number.and_then(|number| BrokerEpoch::try_from(number).ok());
         let damaged = || DataDirError::Damaged { path, what: "it holds no broker epoch".to_owned() };
         epoch.ok_or_else(damaged).map(Some)
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        if self.origin == Origin::Made
+            && let Err(why) = self.unmake()
+        {
+            tracing::warn!(%why, "an unused data folder is left behind");
+        }
     }
 }
 
@@ -219,12 +260,23 @@ mod tests {
         open_as(disk, NODE, None)
     }
 
+    /// Opened, and in use.
+    fn used_as(disk: &SimDisk, cluster_id: Option<&str>) -> Result<DataDir, DataDirError> {
+        let mut dir = open_as(disk, NODE, cluster_id)?;
+        dir.begin_use()?;
+        Ok(dir)
+    }
+
+    fn used(disk: &SimDisk) -> Result<DataDir, DataDirError> {
+        used_as(disk, None)
+    }
+
     fn refusal(result: Result<DataDir, DataDirError>) -> String {
         result.err().expect("the folder is refused").to_string()
     }
 
     fn form(disk: &SimDisk) -> DataDir {
-        let mut dir = open(disk).expect("a new folder");
+        let mut dir = used(disk).expect("a new folder");
         disk.create_dir_all(&dir.meta_dir()).expect("no faults");
         replace(disk, &dir.meta_dir(), "log", b"metadata").expect("no faults");
         dir.set_formed().expect("no faults");
@@ -234,7 +286,7 @@ mod tests {
     #[test]
     fn the_identity_is_born_once_and_survives_a_power_loss() {
         let disk = SimDisk::new();
-        let dir = open(&disk).expect("a new folder");
+        let dir = used(&disk).expect("a new folder");
         let born = dir.identity().clone();
         assert_eq!(born.cluster_id.len(), 22, "as Kafka writes UUIDs");
         drop(dir);
@@ -256,7 +308,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_whatever_else_it_holds() {
         let disk = SimDisk::new();
-        drop(open(&disk).expect("a new folder"));
+        drop(used(&disk).expect("a new folder"));
         replace(&disk, path(), IDENTITY, br#"{"format_version": 2, "anything": []}"#).expect("no faults");
         let text = "the data folder /srv/data has format 2, written by a newer version; this one reads up to 1";
         assert_eq!(refusal(open(&disk)), text);
@@ -265,7 +317,7 @@ mod tests {
     #[test]
     fn a_folder_of_another_node_or_cluster_is_refused() {
         let disk = SimDisk::new();
-        drop(open_as(&disk, NODE, Some("blue")).expect("a new folder"));
+        drop(used_as(&disk, Some("blue")).expect("a new folder"));
         let text = "the data folder /srv/data belongs to node 3, not to node 4";
         assert_eq!(refusal(open_as(&disk, NodeId::new(4), None)), text);
         let text = "the data folder /srv/data belongs to cluster blue, not to cluster green";
@@ -295,13 +347,13 @@ mod tests {
     #[test]
     fn a_clean_shutdown_counts_for_one_start() {
         let disk = SimDisk::new();
-        let dir = open(&disk).expect("a new folder");
+        let dir = used(&disk).expect("a new folder");
         assert_eq!(dir.clean_shutdown(), None);
         dir.set_clean_shutdown(BrokerEpoch::new(17)).expect("no faults");
         drop(dir);
         assert_eq!(open(&disk.crash(2)).expect("its own").clean_shutdown(), Some(BrokerEpoch::new(17)));
         let disk = disk.kill();
-        let dir = open(&disk).expect("its own");
+        let mut dir = open(&disk).expect("its own");
         assert_eq!(dir.clean_shutdown(), Some(BrokerEpoch::new(17)));
         dir.begin_use().expect("no faults");
         assert_eq!(open(&disk.crash(3)).expect("its own").clean_shutdown(), None, "this start may have crashed");
@@ -310,7 +362,7 @@ mod tests {
     #[test]
     fn a_start_that_fails_before_it_changes_anything_leaves_the_mark() {
         let disk = SimDisk::new();
-        open(&disk).expect("a new folder").set_clean_shutdown(BrokerEpoch::new(17)).expect("no faults");
+        used(&disk).expect("a new folder").set_clean_shutdown(BrokerEpoch::new(17)).expect("no faults");
         drop(open(&disk).expect("its own"));
         assert_eq!(open(&disk).expect("its own").clean_shutdown(), Some(BrokerEpoch::new(17)));
     }
@@ -320,14 +372,35 @@ mod tests {
         for point in 1.. {
             let disk = SimDisk::new();
             disk.crash_at(point);
-            let finished = open(&disk).is_ok();
+            let finished = used(&disk).is_ok();
             for seed in 0..8 {
-                open(&disk.crash(seed)).expect("whatever was written, the folder starts");
+                used(&disk.crash(seed)).expect("whatever was written, the folder starts");
             }
             if finished {
                 assert!(point > 10, "the crash points were passed");
                 break;
             }
         }
+    }
+
+    #[test]
+    fn a_start_that_fails_before_it_uses_the_folder_leaves_none_that_it_made() {
+        let disk = SimDisk::new();
+        drop(open(&disk).expect("a new folder"));
+        assert!(!disk.exists(path()).expect("no faults"), "nothing is left");
+        disk.create_dir_all(path()).expect("no faults");
+        drop(open(&disk).expect("an empty folder"));
+        assert!(disk.exists(path()).expect("no faults"), "it was there before");
+        assert!(!disk.exists(&path().join(IDENTITY)).expect("no faults"), "and is anybody's");
+        drop(used(&disk).expect("an empty folder"));
+        assert!(disk.exists(&path().join(IDENTITY)).expect("no faults"), "now it is this node's");
+    }
+
+    #[test]
+    fn a_refused_start_removes_nothing_of_the_folder_that_another_uses() {
+        let disk = SimDisk::new();
+        let _used = open(&disk).expect("a new folder");
+        assert!(matches!(open(&disk), Err(DataDirError::InUse(_))));
+        assert!(disk.exists(&path().join(LOCK)).expect("no faults"));
     }
 }

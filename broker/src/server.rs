@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::config::{Config, Settings};
 use crate::coordinator::producer_ids::ProducerIds;
 use crate::coordinator::{GroupCoordinator, GroupOptions};
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, DataDirError};
 use crate::http::metrics::NodeMetrics;
 use crate::http::{self, Pages, Phase, Readiness};
 use crate::io::blocking;
@@ -41,6 +41,10 @@ use crate::wal;
 
 /// An orderly stop takes no longer: what is not finished then is recovered at the next start.
 const STOP_WITHIN: Duration = Duration::from_secs(25);
+/// How long a start waits for a data folder that another process uses: one that is ending lets go of it.
+const FREE_WITHIN: Duration = Duration::from_secs(3);
+/// How often it looks.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Runs a node until it is told to stop (SIGTERM or SIGINT), or fails.
 pub async fn run(config: Config, log_level: LogLevel) -> Result<(), NodeError> {
@@ -179,16 +183,41 @@ impl Node {
         self.groups.release();
         self.front.stop().await;
         self.groups.stop().await;
-        self.planes.stop().await?;
+        let dir = self.planes.stop().await?;
         self.pages.stop().await;
+        // Last of all: whoever gets the folder finds the ports free, too.
+        drop(dir);
         Ok(())
     }
 }
 
+/// Takes the data folder. One that a process uses may be about to become free, when that process is ending.
 async fn open_data_dir(disk: &Arc<dyn Disk>, config: &Config) -> Result<DataDir, NodeError> {
-    let (disk, path, node, cluster) =
-        (disk.clone(), config.data_dir.clone(), config.node_id, config.cluster_id.clone());
-    blocking(move || DataDir::open(disk, &path, node, cluster.as_deref(), Uuid::new_v4).map_err(refused)).await
+    let attempt = || {
+        let (disk, path, node, cluster) =
+            (disk.clone(), config.data_dir.clone(), config.node_id, config.cluster_id.clone());
+        blocking(move || DataDir::open(disk, &path, node, cluster.as_deref(), Uuid::new_v4))
+    };
+    when_free(attempt).await.map_err(refused)
+}
+
+/// Tries again, for a short while, what is in use.
+async fn when_free<T, A: Future<Output = Result<T, DataDirError>>>(
+    mut attempt: impl FnMut() -> A,
+) -> Result<T, DataDirError> {
+    let until = tokio::time::Instant::now() + FREE_WITHIN;
+    let mut told = false;
+    loop {
+        match attempt().await {
+            Err(why @ DataDirError::InUse(_)) if tokio::time::Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!("{why}: waiting a moment, in case that it is ending");
+                }
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            }
+            settled => return settled,
+        }
+    }
 }
 
 /// What clients' requests are answered with.
@@ -229,4 +258,41 @@ async fn serve_kafka(
 async fn serve_http(listener: TcpListener, pages: Pages, stop: CancellationToken) -> Result<(), String> {
     http::serve(listener, pages, stop).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In use for so many attempts: the outcome, and how many were made.
+    async fn in_use_for(busy: u32) -> (Result<u32, DataDirError>, u32) {
+        let mut attempts = 0;
+        let outcome = when_free(|| {
+            attempts += 1;
+            std::future::ready(if attempts <= busy { Err(DataDirError::InUse("d".into())) } else { Ok(attempts) })
+        });
+        let outcome = outcome.await;
+        (outcome, attempts)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_whose_process_is_ending_is_waited_for_briefly() {
+        assert!(matches!(in_use_for(0).await, (Ok(1), 1)));
+        assert!(matches!(in_use_for(5).await, (Ok(6), 6)));
+        let begun = tokio::time::Instant::now();
+        let (outcome, attempts) = in_use_for(u32::MAX).await;
+        assert_eq!(outcome.expect_err("it stays in use").to_string(), "the data folder d is in use by another process");
+        assert!(attempts > 10 && begun.elapsed() >= FREE_WITHIN && begun.elapsed() < 2 * FREE_WITHIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_other_refusal_is_told_at_once() {
+        let mut attempts = 0;
+        let outcome = when_free(|| {
+            attempts += 1;
+            std::future::ready(Err::<(), _>(DataDirError::NoIdentity("d".into())))
+        });
+        assert!(outcome.await.is_err());
+        assert_eq!(attempts, 1);
+    }
 }

@@ -71,13 +71,28 @@ fn a_folder_in_use_or_of_a_newer_version_is_refused() {
     assert_refused(&start_in(&folder, &["--node-id", "7"]), "node 0");
 }
 
+/// A supervisor starts the next process when it has told the last one to stop.
+#[test]
+fn a_start_waits_for_the_folder_of_a_process_that_is_ending() {
+    let mut node = Node::start_default();
+    node.signal("TERM");
+    let mut next = NodeBuilder::default().data_dir(node.data_dir()).start();
+    assert!(node.stop().success(), "it has ended in order");
+    assert!(next.stop().success());
+}
+
 #[test]
 fn a_port_in_use_is_refused_by_its_setting() {
     let node = Node::start_default();
     let folder = tempfile::TempDir::new().unwrap();
     let taken = node.bootstrap();
-    assert_refused(&start_in(folder.path(), &["--set", &format!("kafka_addr={taken}")]), &taken);
-    assert_refused(&start_in(folder.path(), &["--set", &format!("http_addr={taken}")]), "http_addr");
+    let data = folder.path().join("data");
+    for setting in ["kafka_addr", "http_addr", "grpc_addr", "wal_receiver_addr"] {
+        let refused = start_in(&data, &["--set", &format!("{setting}={taken}")]);
+        assert_refused(&refused, &taken);
+        assert_refused(&refused, setting);
+        assert!(!data.exists(), "{setting}: no folder is left that nobody uses");
+    }
 }
 
 #[test]

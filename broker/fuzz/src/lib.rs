@@ -89,7 +89,7 @@ fn log_config(compression: TopicCompression, timestamp_type: TimestampType, comp
         timestamp_before_max_ms: i64::MAX,
         timestamp_after_max_ms: 3_600_000,
         compression,
-        compression_levels: CompressionLevels { gzip: -1, zstd: 3 },
+        compression_levels: CompressionLevels { gzip: -1, lz4: 9, zstd: 3 },
         index_interval_bytes: 4096,
         min_cleanable_dirty_ratio: 0.5,
         min_compaction_lag_ms: 0,

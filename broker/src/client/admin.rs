@@ -22,6 +22,7 @@ use kafka_wire::{
 use kafka_wire_core::StrBytes;
 
 use super::assignor::Assignment;
+use super::cluster::retry_coordinator;
 use super::{Client, ClientError, check, check_group, check_topic};
 use crate::kafka::wire::ErrorCode;
 use crate::message;
@@ -179,9 +180,12 @@ pub async fn describe_cluster(client: &Arc<Client>) -> Result<DescribeClusterRes
 pub async fn list_groups(client: &Arc<Client>) -> Result<Vec<ListedGroup>, ClientError> {
     let mut groups = Vec::new();
     for broker in client.metadata(Some(&[])).await?.brokers {
-        let response = client.broker(broker.node_id).await?.send(&ListGroupsRequest::default()).await?;
-        check(|| "list groups".to_owned(), response.error_code, None)?;
-        groups.extend(response.groups);
+        let listed = retry_coordinator(|| async {
+            let response = client.broker(broker.node_id).await?.send(&ListGroupsRequest::default()).await?;
+            check(|| "list groups".to_owned(), response.error_code, None)?;
+            Ok(response.groups)
+        });
+        groups.extend(listed.await?);
     }
     groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
     Ok(groups)
@@ -190,20 +194,26 @@ pub async fn list_groups(client: &Arc<Client>) -> Result<Vec<ListedGroup>, Clien
 /// A group's state and members.
 pub async fn describe_group(client: &Arc<Client>, group: &str) -> Result<DescribedGroup, ClientError> {
     let request = message!(DescribeGroupsRequest { groups: vec![StrBytes::from(group)] });
-    let response = client.coordinator(group).await?.send(&request).await?;
     let attempt = || format!("describe group {group}");
-    let answer = only(response.groups, attempt)?;
-    check_group(group, attempt, answer.error_code, answer.error_message.as_deref())?;
-    Ok(answer)
+    retry_coordinator(|| async {
+        let response = client.coordinator(group).await?.send(&request).await?;
+        let answer = only(response.groups, attempt)?;
+        check_group(group, attempt, answer.error_code, answer.error_message.as_deref())?;
+        Ok(answer)
+    })
+    .await
 }
 
 /// Deletes a group with its offsets.
 pub async fn delete_group(client: &Arc<Client>, group: &str) -> Result<(), ClientError> {
     let request = message!(DeleteGroupsRequest { groups_names: vec![StrBytes::from(group)] });
-    let response = client.coordinator(group).await?.send(&request).await?;
     let attempt = || format!("delete group {group}");
-    let answer = only(response.results, attempt)?;
-    check_group(group, attempt, answer.error_code, None)
+    retry_coordinator(|| async {
+        let response = client.coordinator(group).await?.send(&request).await?;
+        let answer = only(response.results, attempt)?;
+        check_group(group, attempt, answer.error_code, None)
+    })
+    .await
 }
 
 /// A group's positions: in these partitions, or in all that it has positions in.
@@ -223,20 +233,24 @@ pub async fn committed_offsets(
     });
     let asked = message!(OffsetFetchRequestGroup { group_id: StrBytes::from(group), topics });
     let request = message!(OffsetFetchRequest { groups: vec![asked], require_stable: true });
-    let response = client.coordinator(group).await?.send_at_most(&request, OFFSETS_BY_NAME).await?;
     let attempt = || format!("offsets of group {group}");
-    let answer = only(response.groups, attempt)?;
-    check(attempt, answer.error_code, None)?;
-    let mut offsets = BTreeMap::new();
-    for topic in answer.topics {
-        for partition in topic.partitions {
-            check(attempt, partition.error_code, None)?;
-            if partition.committed_offset >= 0 {
-                offsets.insert((topic.name.as_str().to_owned(), partition.partition_index), partition.committed_offset);
+    retry_coordinator(|| async {
+        let response = client.coordinator(group).await?.send_at_most(&request, OFFSETS_BY_NAME).await?;
+        let answer = only(response.groups, attempt)?;
+        check(attempt, answer.error_code, None)?;
+        let mut offsets = BTreeMap::new();
+        for topic in answer.topics {
+            for partition in topic.partitions {
+                check(attempt, partition.error_code, None)?;
+                if partition.committed_offset >= 0 {
+                    let place = (topic.name.as_str().to_owned(), partition.partition_index);
+                    offsets.insert(place, partition.committed_offset);
+                }
             }
         }
-    }
-    Ok(offsets)
+        Ok(offsets)
+    })
+    .await
 }
 
 /// Stores a group's positions: as a member (generation and id), or from outside when it has no members.
@@ -263,11 +277,14 @@ pub async fn commit_offsets(
         member_id,
         topics: topics.into_iter().map(topic).collect::<Vec<_>>(),
     });
-    let response = client.coordinator(group).await?.send_at_most(&request, OFFSETS_BY_NAME).await?;
-    for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
-        check(|| format!("commit offsets of group {group}"), answer.error_code, None)?;
-    }
-    Ok(())
+    retry_coordinator(|| async {
+        let response = client.coordinator(group).await?.send_at_most(&request, OFFSETS_BY_NAME).await?;
+        for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            check(|| format!("commit offsets of group {group}"), answer.error_code, None)?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// The one element of an answer to a question about one thing.

@@ -195,10 +195,27 @@ where
     A: Fn() -> F,
     F: Future<Output = Result<T, ClientError>>,
 {
+    retry_while(ClientError::is_retriable, attempt).await
+}
+
+/// Repeats, for a while, what a group's coordinator did not do because it loads the group, or has moved.
+pub(super) async fn retry_coordinator<T, F, A>(attempt: A) -> Result<T, ClientError>
+where
+    A: Fn() -> F,
+    F: Future<Output = Result<T, ClientError>>,
+{
+    retry_while(ClientError::is_of_no_coordinator, attempt).await
+}
+
+async fn retry_while<T, F, A>(passes: impl Fn(&ClientError) -> bool, attempt: A) -> Result<T, ClientError>
+where
+    A: Fn() -> F,
+    F: Future<Output = Result<T, ClientError>>,
+{
     let until = tokio::time::Instant::now() + RETRY_FOR;
     loop {
         match attempt().await {
-            Err(why) if why.is_retriable() && tokio::time::Instant::now() < until => {
+            Err(why) if passes(&why) && tokio::time::Instant::now() < until => {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
             settled => return settled,
@@ -224,5 +241,41 @@ fn topic_metadata(topic: kafka_wire::metadata_response::MetadataResponseTopic) -
         id: topic.topic_id,
         internal: topic.is_internal,
         partitions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// What comes of an attempt that fails with this code so many times.
+    async fn fails(code: ErrorCode, times: u32) -> (Result<(), ClientError>, u32) {
+        let attempts = AtomicU32::new(0);
+        let outcome = retry_coordinator(|| async {
+            let failed = attempts.fetch_add(1, Ordering::Relaxed) < times;
+            if failed { Err(ClientError::refused("try", code.code(), None)) } else { Ok(()) }
+        });
+        let outcome = outcome.await;
+        (outcome, attempts.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_coordinator_that_loads_or_moves_is_asked_again_for_a_while() {
+        for code in
+            [ErrorCode::CoordinatorLoadInProgress, ErrorCode::NotCoordinator, ErrorCode::CoordinatorNotAvailable]
+        {
+            assert!(matches!(fails(code, 3).await, (Ok(()), 4)), "{code:?}");
+            let begun = tokio::time::Instant::now();
+            let (outcome, _) = fails(code, u32::MAX).await;
+            assert!(outcome.expect_err("it never does").is(code) && begun.elapsed() >= RETRY_FOR);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_have_been_done_is_not_done_again() {
+        assert!(matches!(fails(ErrorCode::RequestTimedOut, 1).await, (Err(_), 1)));
+        assert!(matches!(fails(ErrorCode::NonEmptyGroup, 1).await, (Err(_), 1)));
     }
 }

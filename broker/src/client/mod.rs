@@ -129,6 +129,13 @@ impl ClientError {
         matches!(self, Self::Refused { code, .. } if *code == wanted.code())
     }
 
+    /// Whether a coordinator did nothing because it loads, or is none any more: the same succeeds when there is one.
+    pub fn is_of_no_coordinator(&self) -> bool {
+        const CODES: [ErrorCode; 3] =
+            [ErrorCode::CoordinatorLoadInProgress, ErrorCode::CoordinatorNotAvailable, ErrorCode::NotCoordinator];
+        CODES.iter().any(|code| self.is(*code))
+    }
+
     /// Whether the same may succeed later, maybe at another broker.
     pub fn is_retriable(&self) -> bool {
         match self {
@@ -167,7 +174,7 @@ const NO_GROUP: &str = "there is no such group (see: chronik group list)";
 
 /// Errors that users meet, in words that say what to do; others by their number.
 fn explain(code: i16) -> String {
-    const WORDS: [(ErrorCode, &str); 14] = [
+    const WORDS: [(ErrorCode, &str); 16] = [
         (ErrorCode::UnknownTopicOrPartition, "there is no such topic or partition (see: chronik topic list)"),
         (ErrorCode::TopicAlreadyExists, "the topic exists already"),
         (ErrorCode::InvalidTopicException, "not a valid topic name: 1 to 249 of letters, digits, '.', '_' and '-'"),
@@ -182,6 +189,8 @@ fn explain(code: i16) -> String {
         (ErrorCode::KafkaStorageError, "the broker's disk is full or failed"),
         (ErrorCode::UnknownMemberId, "the group has members, or this one was expelled"),
         (ErrorCode::CoordinatorNotAvailable, "the group's coordinator is not available now"),
+        (ErrorCode::CoordinatorLoadInProgress, "the group's coordinator is still reading what it holds"),
+        (ErrorCode::NotCoordinator, "the group's coordinator is moving to another node"),
     ];
     let words = WORDS.iter().find(|(known, _)| known.code() == code);
     words.map_or_else(|| format!("Kafka error {code}"), |(_, words)| (*words).to_owned())

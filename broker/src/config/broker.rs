@@ -21,6 +21,8 @@ settings! {
             "The rack (zone) that this broker stands in.";
         compression_gzip_level: i32 = Int "compression.gzip.level", Some("-1"), GzipLevel, ClusterWide,
             "gzip level, 1 to 9, or -1 for the codec's own.";
+        compression_lz4_level: i32 = Int "compression.lz4.level", Some("9"), Between(1, 17), ClusterWide,
+            "lz4 level, 1 to 17: 9 is the fast one, as in Kafka; the others look harder, higher ones longer.";
         compression_type: String = String "compression.type", Some("producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide,
             "How batches are stored: `producer` keeps what the producer sent.";
         compression_zstd_level: i32 = Int "compression.zstd.level", Some("3"), Between(-131_072, 22), ClusterWide,

@@ -16,7 +16,6 @@ pub(super) const INERT: &[Definition] = &[
     inert("broker.heartbeat.interval.ms", Int, Some("2000"), Any, ReadOnly),
     inert("broker.session.timeout.ms", Int, Some("9000"), Any, ReadOnly),
     inert("client.quota.callback.class", Class, None, Any, ReadOnly),
-    inert("compression.lz4.level", Int, Some("9"), Between(1, 17), ClusterWide),
     inert("config.providers", List, Some(""), Any, ClusterWide),
     inert("connection.failed.authentication.delay.ms", Int, Some("100"), AtLeast(0), ReadOnly),
     inert("connections.max.reauth.ms", Long, Some("0"), Any, ReadOnly),

@@ -9,8 +9,8 @@ use super::{Definition, NODE_SETTINGS, broker_definition, broker_definitions};
 /// Where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// In this file.
-    File(PathBuf),
+    /// In this file, at this line when that is known (the first is 1).
+    File(PathBuf, Option<usize>),
     /// In this environment variable.
     Environment(String),
     /// On the command line.
@@ -21,7 +21,7 @@ impl Origin {
     /// Higher ones lie over lower ones.
     pub(super) fn layer(&self) -> u8 {
         match self {
-            Self::File(_) => 0,
+            Self::File(..) => 0,
             Self::Environment(_) => 1,
             Self::CommandLine => 2,
         }
@@ -31,7 +31,8 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => write!(f, "in {}", path.display()),
+            Self::File(path, None) => write!(f, "in {}", path.display()),
+            Self::File(path, Some(line)) => write!(f, "in {}, line {line}", path.display()),
             Self::Environment(variable) => write!(f, "in {variable}"),
             Self::CommandLine => f.write_str("on the command line"),
         }
@@ -64,30 +65,50 @@ pub(super) fn read_yaml(path: &Path, text: &str, given: &mut Vec<Given>) -> Resu
     let wrong = |what: String| ConfigError::Shape { path: path.into(), what };
     let document: serde_yaml::Value =
         serde_yaml::from_str(text).map_err(|error| wrong(error.to_string().replace('\n', " ")))?;
-    let origin = Origin::File(path.into());
     let top = match document {
         serde_yaml::Value::Null => return Ok(()),
         serde_yaml::Value::Mapping(map) => map,
         _ => return Err(wrong("it has no names at its top".to_owned())),
     };
-    let mut take = |name: &serde_yaml::Value, value: &serde_yaml::Value| -> Result<(), ConfigError> {
+    let mut take = |name: &serde_yaml::Value, value: &serde_yaml::Value, nested: bool| -> Result<(), ConfigError> {
         let name = scalar(name).ok_or_else(|| wrong("a name is not text".to_owned()))?;
-        let value = plain(value).ok_or_else(|| wrong(format!("the value of {name} is not a text, number or list")))?;
-        given.push(Given { name, value, origin: origin.clone() });
+        let line = line_of(text, &name, nested);
+        let value = plain(value).ok_or_else(|| {
+            let at = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+            wrong(match value {
+                serde_yaml::Value::Null => format!("{name}{at} has no value"),
+                _ => format!("the value of {name}{at} is not a text, number or list"),
+            })
+        })?;
+        given.push(Given { name, value, origin: Origin::File(path.into(), line) });
         Ok(())
     };
     for (name, value) in &top {
         match value {
             serde_yaml::Value::Mapping(settings) if name.as_str() == Some("config") => {
                 for (name, value) in settings {
-                    take(name, value)?;
+                    take(name, value, true)?;
                 }
             }
             serde_yaml::Value::Null if name.as_str() == Some("config") => {}
-            _ => take(name, value)?,
+            _ => take(name, value, false)?,
         }
     }
     Ok(())
+}
+
+/// The line where a name stands before its value. The parser does not keep it; where the file is not one name a line,
+/// it is not found.
+fn line_of(text: &str, name: &str, nested: bool) -> Option<usize> {
+    let is_it = |line: &str| {
+        let name_on = line.trim_start();
+        let after = name_on.strip_prefix(name).or_else(|| {
+            let quote = name_on.chars().next().filter(|first| matches!(first, '"' | '\''))?;
+            name_on[1..].strip_prefix(name)?.strip_prefix(quote)
+        });
+        (name_on.len() < line.len()) == nested && after.is_some_and(|after| after.trim_start().starts_with(':'))
+    };
+    text.lines().position(is_it).map(|index| index + 1)
 }
 
 fn scalar(value: &serde_yaml::Value) -> Option<String> {
@@ -183,4 +204,26 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_where_it_stands_before_its_value() {
+        let text = "# node_id: 3\nnode_id: 1\nnum.partitions : 2\nconfig:\n  node_id: 7\n  \"log.dirs\": /d\nlist:\n- node_id\n";
+        for (name, nested, line) in [
+            ("node_id", false, Some(2)),
+            ("node_id", true, Some(5)),
+            ("num.partitions", false, Some(3)),
+            ("num.partition", false, None),
+            ("log.dirs", true, Some(6)),
+            ("log.dirs", false, None),
+            ("", false, None),
+        ] {
+            assert_eq!(line_of(text, name, nested), line, "{name}");
+        }
+        assert_eq!(line_of("{node_id: 1}", "node_id", false), None, "not one name a line");
+    }
 }

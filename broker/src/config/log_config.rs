@@ -27,6 +27,7 @@ impl TopicConfig {
             compression: compression(&self.compression_type),
             compression_levels: CompressionLevels {
                 gzip: self.compression_gzip_level,
+                lz4: self.compression_lz4_level,
                 zstd: self.compression_zstd_level,
             },
             index_interval_bytes: self.index_interval_bytes as u32,

@@ -14,6 +14,8 @@ settings! {
             "What happens to old segments: `delete`, `compact` or both.";
         compression_gzip_level: i32 = Int "compression.gzip.level", Some("-1"), GzipLevel, ClusterWide,
             "gzip level, 1 to 9, or -1 for the codec's own.";
+        compression_lz4_level: i32 = Int "compression.lz4.level", Some("9"), Between(1, 17), ClusterWide,
+            "lz4 level, 1 to 17: 9 is the fast one, as in Kafka; the others look harder, higher ones longer.";
         compression_type: String = String "compression.type", Some("producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide,
             "How batches are stored: `producer` keeps what the producer sent.";
         compression_zstd_level: i32 = Int "compression.zstd.level", Some("3"), Between(-131_072, 22), ClusterWide,
@@ -55,8 +57,6 @@ settings! {
 
 /// What Kafka's topics have and what does nothing in Chronik.
 const INERT: &[Definition] = &[
-    // lz4 has one level here: the one that the codec's library knows.
-    inert("compression.lz4.level", Int, Some("9"), Between(1, 17), ClusterWide),
     inert("errors.deadletterqueue.group.enable", Boolean, Some("false"), Any, ClusterWide),
     inert("flush.messages", Long, Some("9223372036854775807"), AtLeast(1), ClusterWide),
     inert("flush.ms", Long, Some("9223372036854775807"), AtLeast(0), ClusterWide),

@@ -19,10 +19,14 @@ use super::write::{AfterWrite, Write, WriteFailure};
 use crate::ids::{LeaderEpoch, Offset};
 use crate::io::blocking;
 use crate::io::clock::Clock;
+use crate::io::flood::Flood;
 use crate::kafka::wire::ErrorCode;
 use crate::log::{AppendError, Origin};
 use crate::metadata::MetadataPlane;
 use crate::stream::{DataWaiter, Partition, PartitionError};
+
+/// Lines about appends that fail.
+static NOT_APPENDED: Flood = Flood::new();
 
 /// Requests that wait for a partition's task; more make their connections wait.
 const QUEUED_REQUESTS: usize = 1024;
@@ -218,7 +222,10 @@ impl Actor {
         let Some(batch) = batch else { return (Ok(()), after) };
         let outcome = self.partition.append_and_wait(batch, self.epoch, Origin::Coordinator).await;
         let outcome = outcome.map(drop).map_err(|error| {
-            tracing::warn!(partition = %self.partition.index(), %error, "could not append to {}", super::OFFSETS_TOPIC);
+            if let Some(line) = NOT_APPENDED.line() {
+                let (partition, left_out) = (self.partition.index(), line.left_out());
+                tracing::warn!(%partition, %error, left_out, "could not append to {}", super::OFFSETS_TOPIC);
+            }
             failure(&error)
         });
         (outcome, after)

@@ -36,9 +36,13 @@ pub use self::options::{GroupOptions, OFFSETS_TOPIC};
 use self::shard::{ListedGroup, Request};
 use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex};
 use crate::io::clock::Clock;
+use crate::io::flood::Flood;
 use crate::kafka::wire::ErrorCode;
 use crate::metadata::{MetadataPlane, TopicChange};
 use crate::stream::{LeadershipListener, Partition, Partitions};
+
+/// Lines about the topic that is not created.
+static NOT_CREATED: Flood = Flood::new();
 
 /// The groups that this node coordinates: those of the `__consumer_offsets` partitions that it leads.
 pub struct GroupCoordinator {
@@ -108,7 +112,9 @@ impl GroupCoordinator {
     pub(crate) async fn find(&self, group: &str) -> Option<NodeId> {
         if self.metadata.image().topic(OFFSETS_TOPIC).is_none() {
             if let Err(error) = offsets_topic::create(&*self.metadata, &self.options, self.new_id).await {
-                tracing::warn!(%error, "could not create {OFFSETS_TOPIC}");
+                if let Some(line) = NOT_CREATED.line() {
+                    tracing::warn!(%error, left_out = line.left_out(), "could not create {OFFSETS_TOPIC}");
+                }
                 return None;
             }
             self.partitions.applied(self.metadata.image().index()).await;

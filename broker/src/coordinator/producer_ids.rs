@@ -7,7 +7,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{NodeId, ProducerId};
+use crate::io::flood::Flood;
 use crate::metadata::{Command, MetadataPlane, Outcome, ProposeError};
+
+/// Lines about ids that there are not.
+static NONE_LEFT: Flood = Flood::new();
 
 /// Requests that wait for a block; more make their connections wait.
 const QUEUED_REQUESTS: usize = 1024;
@@ -57,7 +61,9 @@ async fn serve(node: NodeId, metadata: Arc<dyn MetadataPlane>, mut queue: mpsc::
             match allocate(node, &*metadata).await {
                 Ok(fresh) => block = fresh,
                 Err(error) => {
-                    tracing::warn!(%error, "no producer id");
+                    if let Some(line) = NONE_LEFT.line() {
+                        tracing::warn!(%error, left_out = line.left_out(), "no producer id");
+                    }
                     // Who asked may be gone.
                     drop(answer.send(Err(error)));
                     continue;

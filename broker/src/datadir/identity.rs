@@ -46,7 +46,7 @@ struct FormatOnly {
     format_version: u32,
 }
 
-/// The identity of a folder that has none yet. It must hold nothing.
+/// The identity of a folder that has none yet, not written down. The folder must hold nothing.
 pub(super) fn new_identity(
     disk: &dyn Disk,
     path: &Path,
@@ -65,9 +65,7 @@ pub(super) fn new_identity(
         }
     };
     let cluster_id = cluster_id.map_or_else(&mut drawn_cluster, str::to_owned);
-    let identity = Identity { cluster_id, node, directory: draw() };
-    write_identity(disk, path, &identity, false)?;
-    Ok(identity)
+    Ok(Identity { cluster_id, node, directory: draw() })
 }
 
 /// Whether the folder is that of this node, and of this cluster when one is given.

@@ -3,6 +3,7 @@
 mod blocking;
 pub mod clock;
 pub mod disk;
+pub mod flood;
 pub mod grpc;
 pub mod net;
 pub mod rng;

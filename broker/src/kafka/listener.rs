@@ -16,6 +16,12 @@ use super::metrics::{Metrics, Reason};
 use super::reactors::Reactors;
 use super::service::Service;
 use super::shared::{Shared, Stop};
+use crate::io::flood::Flood;
+
+/// Lines about connections that can't be accepted.
+static NOT_ACCEPTED: Flood = Flood::new();
+/// Lines about connections that were closed for what the client did.
+static CLOSED: Flood = Flood::new();
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -65,7 +71,9 @@ impl Listener {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, peer)) => accept(&shared, &admissions, &reactors, &mut connections, stream, peer),
                     Err(error) => {
-                        tracing::warn!(%error, "a connection can't be accepted");
+                        if let Some(line) = NOT_ACCEPTED.line() {
+                            tracing::warn!(%error, left_out = line.left_out(), "a connection can't be accepted");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -137,11 +145,14 @@ fn adopt(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
 }
 
-/// What a client did wrong is worth a line; how connections usually end is not.
+/// What a client did wrong is worth a line, unless many do; how connections usually end is not.
 fn log(end: &End, peer: SocketAddr) {
-    match end.reason() {
-        Reason::BadRequest | Reason::Slow => tracing::warn!(%peer, "connection closed: {end}"),
-        _ => tracing::debug!(%peer, "connection closed: {end}"),
+    if let Reason::BadRequest | Reason::Slow = end.reason()
+        && let Some(line) = CLOSED.line()
+    {
+        tracing::warn!(%peer, left_out = line.left_out(), "connection closed: {end}");
+    } else {
+        tracing::debug!(%peer, "connection closed: {end}");
     }
 }
 

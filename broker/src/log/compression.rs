@@ -1,6 +1,7 @@
 //! The codecs of record batches. Decompression is bounded: a bomb is refused, not unpacked.
 
 use std::io::{self, Read, Write};
+use std::ops::RangeInclusive;
 
 use super::config::{Compression, CompressionLevels};
 
@@ -12,6 +13,9 @@ const MOST_SNAPPY_PER_BYTE: usize = 64;
 const LARGE_BYTES: usize = 1 << 20;
 /// Largest zstd window that is accepted, as a power of two: what zstd's own command takes.
 const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Levels of lz4's thorough compressor; below are those of the fast one.
+const THOROUGH_LZ4: RangeInclusive<u32> = 3..=12;
 
 /// Java's snappy framing (xerial): magic, version, lowest compatible version.
 const XERIAL_HEADER: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
@@ -142,7 +146,21 @@ fn unpack_snappy_block(block: &[u8], limit: usize, into: &mut Vec<u8>) -> io::Re
     Ok(true)
 }
 
-/// Compresses `payload`, appending to `into`. lz4 has one level here.
+/// The frames that Java's clients read: of independent blocks. Kafka takes its thorough compressor at every level but the
+/// default (KIP-390), at the levels that the library tells apart.
+fn thorough_lz4(level: i32) -> lz4::EncoderBuilder {
+    let level = u32::try_from(level).unwrap_or(0).clamp(*THOROUGH_LZ4.start(), *THOROUGH_LZ4.end());
+    let mut builder = lz4::EncoderBuilder::new();
+    builder
+        .level(level)
+        .block_size(lz4::BlockSize::Max64KB)
+        .block_mode(lz4::BlockMode::Independent)
+        .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
+        .checksum(lz4::ContentChecksum::NoChecksum);
+    builder
+}
+
+/// Compresses `payload`, appending to `into`.
 pub fn compress(codec: Compression, levels: CompressionLevels, payload: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
     match codec {
         Compression::None => into.extend_from_slice(payload),
@@ -153,9 +171,15 @@ pub fn compress(codec: Compression, levels: CompressionLevels, payload: &[u8], i
             encoder.finish()?;
         }
         Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(into);
-            encoder.write_all(payload)?;
-            encoder.finish().map_err(io::Error::other)?;
+            if levels.lz4 == CompressionLevels::FAST_LZ4 {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(into);
+                encoder.write_all(payload)?;
+                encoder.finish().map_err(io::Error::other)?;
+            } else {
+                let mut encoder = thorough_lz4(levels.lz4).build(into)?;
+                encoder.write_all(payload)?;
+                encoder.finish().1?;
+            }
         }
         Compression::Zstd => {
             let mut encoder = zstd::stream::write::Encoder::new(into, levels.zstd)?;
@@ -216,17 +240,43 @@ mod tests {
         let words = ["log", "segment", "offset", "leader", "epoch", "batch", "record", "flush"];
         let text: String =
             (0..20_000_u64).map(|i| words[(i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61) as usize]).collect();
-        let size = |codec, gzip, zstd| {
+        let size = |codec, gzip, lz4, zstd| {
             let (mut bytes, mut unpacked) = (Vec::new(), Vec::new());
-            compress(codec, CompressionLevels { gzip, zstd }, text.as_bytes(), &mut bytes).expect("compresses");
+            compress(codec, CompressionLevels { gzip, lz4, zstd }, text.as_bytes(), &mut bytes).expect("compresses");
             decompress(codec, &bytes, text.len(), &mut unpacked).expect("unpacks");
             assert_eq!(unpacked, text.as_bytes());
             bytes.len()
         };
         let default = CompressionLevels::default();
-        assert!(size(Compression::Gzip, 9, default.zstd) < size(Compression::Gzip, 1, default.zstd));
-        assert_eq!(size(Compression::Gzip, -1, default.zstd), size(Compression::Gzip, 6, default.zstd));
-        assert!(size(Compression::Zstd, default.gzip, 19) < size(Compression::Zstd, default.gzip, -50));
+        let gzip = |level| size(Compression::Gzip, level, default.lz4, default.zstd);
+        let lz4 = |level| size(Compression::Lz4, default.gzip, level, default.zstd);
+        let zstd = |level| size(Compression::Zstd, default.gzip, default.lz4, level);
+        assert!(gzip(9) < gzip(1));
+        assert_eq!(gzip(-1), gzip(6));
+        let (fast, least, most) = (lz4(CompressionLevels::FAST_LZ4), lz4(1), lz4(17));
+        assert!(most < least && least < fast, "{most} < {least} < {fast}");
+        assert!(zstd(19) < zstd(-50));
+    }
+
+    /// Java refuses frames whose blocks depend on each other, and other versions (`Lz4BlockInputStream`).
+    #[test]
+    fn lz4_frames_of_every_level_are_such_as_java_reads() {
+        for lz4 in 1..=17 {
+            let (mut bytes, mut unpacked) = (Vec::new(), Vec::new());
+            let payload = b"leader epoch, ".repeat(20_000);
+            let levels = CompressionLevels { lz4, ..CompressionLevels::default() };
+            compress(Compression::Lz4, levels, &payload, &mut bytes).expect("compresses");
+            assert_eq!(bytes[..4], 0x184D_2204_u32.to_le_bytes());
+            let (flags, sizes) = (bytes[4], bytes[5]);
+            assert_eq!(
+                (flags >> 6, flags >> 5 & 1, flags & 3),
+                (1, 1, 0),
+                "level {lz4}: version, independence, reserved"
+            );
+            assert!((4..=7).contains(&(sizes >> 4)) && sizes & 0x8f == 0, "level {lz4}: block size");
+            decompress(Compression::Lz4, &bytes, payload.len(), &mut unpacked).expect("unpacks");
+            assert_eq!(unpacked, payload);
+        }
     }
 
     #[test]

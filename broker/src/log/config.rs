@@ -65,7 +65,7 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// `compression.type`.
     pub compression: TopicCompression,
-    /// `compression.gzip.level`, `compression.zstd.level`.
+    /// `compression.gzip.level`, `compression.lz4.level`, `compression.zstd.level`.
     pub compression_levels: CompressionLevels,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u32,
@@ -81,11 +81,13 @@ pub struct LogConfig {
     pub file_delete_delay_ms: u64,
 }
 
-/// Compression levels for `TopicCompression::Always`. lz4 has one only: its library knows no others.
+/// Compression levels for `TopicCompression::Always`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressionLevels {
     /// gzip's, 1–9 or −1.
     pub gzip: i32,
+    /// lz4's, 1–17, of which [`Self::FAST_LZ4`] is the fast one.
+    pub lz4: i32,
     /// zstd's, −131072–22.
     pub zstd: i32,
 }
@@ -123,10 +125,15 @@ impl Compression {
     }
 }
 
+impl CompressionLevels {
+    /// The lz4 level that takes the fast compressor: Kafka's default, from before there were levels (KIP-390).
+    pub const FAST_LZ4: i32 = 9;
+}
+
 impl Default for CompressionLevels {
     /// Kafka's.
     fn default() -> Self {
-        Self { gzip: -1, zstd: 3 }
+        Self { gzip: -1, lz4: Self::FAST_LZ4, zstd: 3 }
     }
 }
 

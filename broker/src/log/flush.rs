@@ -1,10 +1,14 @@
 //! What the WAL reports: appends that are durable, and appends that it refused because the disk was full.
 
 use crate::ids::Offset;
+use crate::io::flood::Flood;
 use crate::wal::Refusal;
 
 use super::partition_log::{Counters, Log, Pending, Standing, State};
 use super::segment::Slot;
+
+/// Lines about appends that are refused.
+static REFUSED: Flood = Flood::new();
 
 /// Pending appends above which an emptied queue gives its memory back.
 const KEPT_PENDING: usize = 64;
@@ -38,7 +42,9 @@ impl Log {
             cut
         };
         let Some(from) = cut else { return };
-        tracing::warn!(log = %self.name, %from, %why, "appends are refused");
+        if let Some(line) = REFUSED.line() {
+            tracing::warn!(log = %self.name, %from, %why, left_out = line.left_out(), "appends are refused");
+        }
         if let Some(listener) = self.listener() {
             listener.refused(from);
         }

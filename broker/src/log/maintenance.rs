@@ -5,12 +5,16 @@ use std::io;
 use std::sync::Arc;
 
 use crate::ids::{Offset, TopicPartition};
+use crate::io::flood::Flood;
 
 use super::error::LogError;
 use super::files;
 use super::partition_log::{Log, Shared, Standing};
 use super::recovery::sync_folder;
 use super::store::LogStore;
+
+/// Lines about work that is put off.
+static PUT_OFF: Flood = Flood::new();
 
 /// Time between checkpoints, ms: a crash makes the next start read what was appended since.
 const CHECKPOINT_INTERVAL_MS: u64 = 5_000;
@@ -128,7 +132,10 @@ impl LogStore {
 fn put_off_when_full(outcome: Result<(), LogError>) -> Result<(), LogError> {
     match outcome {
         Err(error) if error.is_full() => {
-            tracing::warn!(%error, "background work waits for room on the disk, or for a file descriptor");
+            if let Some(line) = PUT_OFF.line() {
+                let left_out = line.left_out();
+                tracing::warn!(%error, left_out, "background work waits for room on the disk, or for a file descriptor");
+            }
             Ok(())
         }
         other => other,

@@ -36,7 +36,7 @@ pub(super) fn raft_options(io: &Io, dir: &DataDir, me: &Me, fatal: mpsc::Sender<
 
 /// Begins to use the folder, unless it lacks metadata that its clean stop left. Whether it holds none: peers ask. Blocks on
 /// files, for a moment.
-pub(super) fn open(options: &RaftOptions, dir: &DataDir) -> Result<bool, NodeError> {
+pub(super) fn open(options: &RaftOptions, dir: &mut DataDir) -> Result<bool, NodeError> {
     if dir.clean_shutdown().is_some() && dir.is_formed() {
         RaftNode::check_whole(options).map_err(not_opened)?;
     }

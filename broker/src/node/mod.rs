@@ -207,8 +207,8 @@ impl Planes {
     }
 
     /// The second half, when nobody is served any more: the node leaves the ISRs, hands Raft's leadership over, stores what
-    /// it has, and marks the stop as clean.
-    pub async fn stop(self) -> Result<(), NodeError> {
+    /// it has, and marks the stop as clean. The folder stays this process's until what is returned is dropped.
+    pub async fn stop(self) -> Result<DataDir, NodeError> {
         self.heartbeats.stop().await;
         if self.heard {
             presence::depart(&self.raft, self.epoch).await;
@@ -225,7 +225,8 @@ impl Planes {
         let (raft, dir, epoch) = (self.raft, self.dir, self.epoch);
         blocking(move || {
             raft.shutdown();
-            dir.set_clean_shutdown(epoch).map_err(failed)
+            dir.set_clean_shutdown(epoch).map_err(failed)?;
+            Ok(dir)
         })
         .await
     }

@@ -11,7 +11,11 @@ use tokio::sync::oneshot;
 use super::driver::Input;
 use super::node::RaftNode;
 use super::peers::Who;
+use crate::io::flood::Flood;
 use crate::metadata::{Command, Member, MetadataPlane as _, Outcome, ProposeError, Target};
+
+/// Lines about ids in use.
+static IN_USE: Flood = Flood::new();
 
 /// A member that was not heard of for so long is taken for gone when its id comes with another data folder.
 const GONE_AFTER: Duration = Duration::from_secs(2);
@@ -45,7 +49,10 @@ impl RaftNode {
             Some(member) if member.directory != who.directory => {
                 let heard_ago = self.silent_for(who).await?;
                 if heard_ago < GONE_AFTER || who.node == self.me.node {
-                    tracing::warn!(node = who.node.get(), address, "refused a second process with a node's id");
+                    if let Some(line) = IN_USE.line() {
+                        let (node, left_out) = (who.node.get(), line.left_out());
+                        tracing::warn!(node, address, left_out, "refused a second process with a node's id");
+                    }
                     return Ok(Joined::InUse { heard_ago });
                 }
                 tracing::warn!(

@@ -28,12 +28,16 @@ use super::{RaftError, RaftId};
 use crate::ids::NodeId;
 use crate::io::clock::Clock;
 use crate::io::disk::Disk;
+use crate::io::flood::Flood;
 use crate::io::net::Network;
 use crate::io::rng::Rng;
 use crate::metadata::{
     Command, HeartbeatSink, Image, Member, MetadataPlane, Outcome, Proposal, ProposeError, RaftStatus, State, codec,
     snapshot,
 };
+
+/// Lines about commands that are refused.
+static REFUSED: Flood = Flood::new();
 
 /// Bytes of one encoded command at most.
 pub(super) const COMMAND_BYTES: usize = 8 << 20;
@@ -307,7 +311,10 @@ impl RaftNode {
         match reply.map(|reply| reply.into_inner().result) {
             Ok(Some(propose_response::Result::NotLeader(_))) => Attempt::NotTaken,
             Err(status) if was_refused(&status) => {
-                tracing::warn!(leader = node.get(), why = status.message(), "the metadata leader refuses a command");
+                if let Some(line) = REFUSED.line() {
+                    let (leader, why, left_out) = (node.get(), status.message(), line.left_out());
+                    tracing::warn!(leader, why, left_out, "the metadata leader refuses a command");
+                }
                 Attempt::NotTaken
             }
             // Taken; or nobody knows: what this node applies next will tell, an entry of a later term at the latest.

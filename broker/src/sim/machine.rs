@@ -341,7 +341,7 @@ impl Life {
         }
         let stopped = tokio::time::timeout(STOP_WITHIN, async {
             planes.step_aside().await;
-            planes.stop().await
+            planes.stop().await.map(drop)
         });
         // As `server` does it: what is not finished then is recovered at the next start.
         stopped.await.unwrap_or(Ok(()))

@@ -84,7 +84,19 @@ impl Core {
         let free = self.disk.free_bytes(&self.root).on("ask the free space of", &self.root)?;
         let enough = if self.is_full() { reserve + reserve / LOOKS_PER_RESERVE } else { reserve };
         self.written_since_look.store(0, Ordering::Relaxed);
-        self.full.store(free < enough, Ordering::Relaxed);
-        Ok(free < enough)
+        let full = free < enough;
+        match (self.full.swap(full, Ordering::Relaxed), full) {
+            (false, true) => tracing::warn!(
+                folder = %self.root.display(),
+                free,
+                reserve,
+                "the disk is full: less than the reserve is free, so appends are refused until there is room"
+            ),
+            (true, false) => {
+                tracing::info!(folder = %self.root.display(), free, "the disk has room: appends are taken again");
+            }
+            _ => {}
+        }
+        Ok(full)
     }
 }

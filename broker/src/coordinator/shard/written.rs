@@ -7,7 +7,13 @@ use crate::coordinator::group::{Context, LeaveAnswer, Now, Reply, respond};
 use crate::coordinator::offsets::OffsetKey;
 use crate::coordinator::records::CommittedOffset;
 use crate::coordinator::write::{AfterWrite, DeleteAnswer, WriteFailure};
+use crate::io::flood::Flood;
 use crate::kafka::wire::ErrorCode;
+
+/// Lines about what could not be persisted, for which nobody waits.
+static NOT_PERSISTED: Flood = Flood::new();
+/// Lines about offsets that could not be deleted, for which nobody waits.
+static NOT_DELETED: Flood = Flood::new();
 
 /// How a write ended.
 type Outcome = Result<(), WriteFailure>;
@@ -17,8 +23,10 @@ impl Shard {
     pub(crate) fn written(&mut self, after: AfterWrite, outcome: Outcome, now: Now) {
         match after {
             AfterWrite::Nothing { what } => {
-                if let Err(failure) = outcome {
-                    tracing::warn!("could not persist {what}: {failure}");
+                if let Err(failure) = outcome
+                    && let Some(line) = NOT_PERSISTED.line()
+                {
+                    tracing::warn!(left_out = line.left_out(), "could not persist {what}: {failure}");
                 }
             }
             AfterWrite::Assigned { group, generation, assignments } => {
@@ -79,7 +87,11 @@ impl Shard {
             (Some(DeleteAnswer { outcomes, reply }), outcome) => {
                 respond(reply, outcome.map(|()| outcomes).map_err(WriteFailure::offset_error));
             }
-            (None, Err(failure)) => tracing::warn!("could not delete offsets of group {group}: {failure}"),
+            (None, Err(failure)) => {
+                if let Some(line) = NOT_DELETED.line() {
+                    tracing::warn!(left_out = line.left_out(), "could not delete offsets of group {group}: {failure}");
+                }
+            }
             (None, Ok(())) => {}
         }
         self.forget_if_unused(group);

@@ -66,7 +66,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_filesystem(&self, path: &Path) -> io::Result<()>;
     /// Bytes that can still be written below `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
-    /// Locks a file against other processes until the returned guard is dropped; `WouldBlock` when another holds it.
+    /// Locks a file against other processes until the returned guard is dropped; `WouldBlock` when another holds it. The
+    /// file that has this name is locked: not one that was removed meanwhile.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
 

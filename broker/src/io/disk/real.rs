@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,10 +86,24 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        // The lock goes with the descriptor.
-        Ok(Box::new(file))
+        loop {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            if is_at(&file, path)? {
+                // The lock goes with the descriptor.
+                return Ok(Box::new(file));
+            }
+        }
+    }
+}
+
+/// Whether an open file still is the one that has this name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
     }
 }
 
@@ -253,6 +267,18 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         drop(guard);
         drop(RealDisk.lock(&path).expect("free again"));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_known_from_the_one_that_has_its_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lock");
+        let removed = File::create(&path).expect("made");
+        assert!(is_at(&removed, &path).expect("looked"));
+        fs::remove_file(&path).expect("removed");
+        assert!(!is_at(&removed, &path).expect("looked"));
+        let named = File::create(&path).expect("made");
+        assert!(!is_at(&removed, &path).expect("looked") && is_at(&named, &path).expect("looked"));
     }
 
     #[test]

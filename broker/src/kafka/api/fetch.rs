@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use self::nearer::Nearer;
 use super::replica;
 use crate::ids::{LeaderEpoch, Offset};
+use crate::io::flood::Flood;
 use crate::kafka::RequestContext;
 use crate::kafka::offload::Lane;
 use crate::kafka::response_memory::{Held, ResponseMemory, STEP};
@@ -20,6 +21,9 @@ use crate::kafka::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, Par
 use crate::kafka::wire::fields::TopicRef;
 use crate::log::{LogOffsets, ReadError};
 use crate::stream::{DataWaiter, Partition, PartitionError};
+
+/// Lines about fetches that fail.
+static FAILED: Flood = Flood::new();
 
 /// First version whose answers name the leader to those who asked another (KIP-951).
 const CURRENT_LEADER: i16 = 16;
@@ -308,8 +312,11 @@ fn look(
 
 /// A disk that can't be read is the operator's business, not only the client's.
 fn report(partition: &Partition, error: &PartitionError) {
-    if let PartitionError::Log(_) | PartitionError::Read(ReadError::Log(_)) = error {
-        tracing::error!(topic = %partition.topic(), partition = %partition.index(), %error, "a fetch failed");
+    if let PartitionError::Log(_) | PartitionError::Read(ReadError::Log(_)) = error
+        && let Some(line) = FAILED.line()
+    {
+        let (topic, partition) = (partition.topic(), partition.index());
+        tracing::error!(%topic, %partition, %error, left_out = line.left_out(), "a fetch failed");
     }
 }
 

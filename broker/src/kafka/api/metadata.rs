@@ -8,6 +8,7 @@ use kafka_wire::{MetadataRequest, MetadataResponse};
 
 use crate::coordinator::OFFSETS_TOPIC;
 use crate::ids::{NodeId, TopicId};
+use crate::io::flood::Flood;
 use crate::kafka::RequestContext;
 use crate::kafka::admin::{Admin, Deadline};
 use crate::kafka::authorized::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
@@ -15,6 +16,9 @@ use crate::kafka::topics::{check_name, create_missing, is_internal};
 use crate::kafka::wire::{ErrorCode, StrBytes, Uuid};
 use crate::message;
 use crate::metadata::{Image, PartitionRegistration, Topic};
+
+/// Lines about topics that are not created.
+static NOT_CREATED: Flood = Flood::new();
 
 /// How long the creation of a topic that a request names may keep the answer waiting.
 const CREATION: Duration = Duration::from_secs(5);
@@ -30,8 +34,11 @@ pub async fn handle(context: &RequestContext, request: MetadataRequest) -> Metad
         if *name == OFFSETS_TOPIC {
             // The group coordinator makes its own topic when it is asked for a group.
             context.broker.groups.find("").await;
-        } else if let Err(refusal) = create_missing(admin, name, deadline).await {
-            tracing::warn!(topic = %name, code = ?refusal.code, message = refusal.message, "a topic is not created");
+        } else if let Err(refusal) = create_missing(admin, name, deadline).await
+            && let Some(line) = NOT_CREATED.line()
+        {
+            let (code, message) = (refusal.code, refusal.message);
+            tracing::warn!(topic = %name, ?code, message, left_out = line.left_out(), "a topic is not created");
         }
     }
     if !missing.is_empty() {

@@ -52,6 +52,7 @@ use super::service::{Answer, Call, Request, Service};
 use super::wire::produce::ProduceRequest;
 use super::wire::{DecodeError, DecodeRequest, EncodeResponse};
 use super::{Broker, RequestContext};
+use crate::io::flood::Flood;
 
 /// The answer of a Produce request whose records are appended.
 pub type Pipelined = produce::Pending;
@@ -241,6 +242,9 @@ pub fn find(key: i16) -> Option<&'static Api> {
     APIS.get(usize::from(place).checked_sub(1)?)
 }
 
+/// Lines about responses that are too long.
+static TOO_LONG: Flood = Flood::new();
+
 /// The longest body that a frame can hold beside its header.
 const MAX_RESPONSE: usize = i32::MAX as usize - 16;
 
@@ -250,7 +254,10 @@ fn answer(context: &RequestContext, response: impl EncodeResponse) -> Answer {
     match response.encode(context.version) {
         Ok(body) if body.len() <= MAX_RESPONSE => Answer::Body(body),
         Ok(body) => {
-            tracing::warn!(api = ?context.api, bytes = body.len(), "a response is too long for a frame");
+            if let Some(line) = TOO_LONG.line() {
+                let (api, bytes, left_out) = (context.api, body.len(), line.left_out());
+                tracing::warn!(?api, bytes, left_out, "a response is too long for a frame");
+            }
             Answer::Close
         }
         Err(error) => {

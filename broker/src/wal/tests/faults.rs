@@ -135,6 +135,57 @@ fn the_reserve_refuses_before_the_disk_is_full_and_recovers_by_itself() {
     assert_eq!(f.probe.told().flushed, [1, 3]);
 }
 
+/// What is logged on this thread meanwhile.
+fn logged(work: impl FnOnce()) -> String {
+    let lines: Arc<std::sync::Mutex<Vec<u8>>> = Arc::default();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(Written(lines.clone())).finish();
+    tracing::subscriber::with_default(log, work);
+    String::from_utf8(std::mem::take(&mut *lines.lock().expect("nobody panics with it"))).expect("text")
+}
+
+#[derive(Clone)]
+struct Written(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nobody panics with it").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Written {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[test]
+fn a_disk_that_reaches_its_reserve_is_told_once_and_so_is_its_end() {
+    let log = logged(|| {
+        let disk = SimDisk::new();
+        let mut f = Fixture::open(&disk, WalOptions { reserve_bytes: 100_000, ..options() });
+        disk.set_capacity(Some(disk.used() + 90_000));
+        f.append(0, &vec![1; 20_000], 1);
+        f.stepper.commit().expect("committed: nothing was known yet");
+        for token in 2..9 {
+            f.wal.resume(&f.file);
+            f.append(20_000, &[1; 10], token);
+            f.stepper.commit().expect("refused");
+            assert!(f.wal.is_full());
+        }
+        disk.set_capacity(None);
+        assert!(!f.wal.is_full());
+    });
+    assert_eq!(log.matches("the disk is full").count(), 1, "{log}");
+    assert_eq!(log.matches("the disk has room").count(), 1, "{log}");
+    assert!(log.contains("WARN") && log.contains("reserve=100000"), "{log}");
+}
+
 /// Appends until the first journal file has been used several times over.
 fn fill_the_journal(f: &mut Fixture, tokens: std::ops::Range<u64>) {
     for token in tokens.clone() {

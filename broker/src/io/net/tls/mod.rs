@@ -24,10 +24,14 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connecting, Connection, Listener, Network, PeerIdentity};
+use crate::io::flood::Flood;
 use credentials::{Credentials, Files};
 
 pub use credentials::CredentialsError;
 pub use identity::NoIdentity;
+
+/// Lines about connections that proved nothing.
+static UNPROVEN: Flood = Flood::new();
 
 /// How often the files are looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
@@ -132,7 +136,12 @@ impl Listener for TlsListener {
                     biased;
                     Some(proven) = self.handshakes.next() => match proven {
                         Ok(connection) => return Ok(connection),
-                        Err((peer, why)) => tracing::info!(%peer, "a connection that did not prove itself: {why}"),
+                        Err((peer, why)) => {
+                            if let Some(line) = UNPROVEN.line() {
+                                let left_out = line.left_out();
+                                tracing::info!(%peer, left_out, "a connection that did not prove itself: {why}");
+                            }
+                        }
                     },
                     accepted = self.inner.accept(), if self.handshakes.len() < MAX_HANDSHAKES => {
                         let acceptor = TlsAcceptor::from(Arc::clone(&self.credentials.load().server));

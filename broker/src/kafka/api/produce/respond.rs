@@ -82,10 +82,11 @@ pub(super) fn refused(index: i32, error: &PartitionError, log_start: i64) -> Par
         | AppendError::InvalidProducerEpoch { .. }
         | AppendError::InvalidTransactionState(_)
         | AppendError::CoordinatorFenced { .. } => response.log_start_offset = log_start,
+        // The code says no more than that something is wrong with the storage.
+        AppendError::DiskFull => response.error_message = Some("The broker's disk is full.".to_owned()),
         AppendError::Corrupt(_)
         | AppendError::TooLarge { .. }
         | AppendError::LargerThanSegment { .. }
-        | AppendError::DiskFull
         | AppendError::Closed => {}
     }
     response
