@@ -28,7 +28,10 @@ fn under_retain_the_data_is_served_again_by_a_cluster_of_the_same_name() {
     let offsets = |described: &str| -> Vec<(i64, i64)> {
         let described: serde_json::Value = serde_json::from_str(described).expect("JSON");
         let partitions = described["partitions"].as_array().cloned().unwrap_or_default();
-        partitions.iter().map(|it| (it["start"].as_i64().unwrap_or(-1), it["end"].as_i64().unwrap_or(-1))).collect()
+        partitions
+            .iter()
+            .map(|it| (it["start_offset"].as_i64().unwrap_or(-1), it["end_offset"].as_i64().unwrap_or(-1)))
+            .collect()
     };
     let after = cluster.chronik(0, &["topic", "describe", "kept", "--output", "json"]);
     assert!(offsets(&before).iter().map(|(_, end)| end).sum::<i64>() >= 1000, "{before}");
