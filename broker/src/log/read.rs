@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::ids::Offset;
-use crate::io::disk::DiskFile;
+use crate::io::disk::ReadAt;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::error::{LogError, ReadError};
@@ -35,7 +35,7 @@ pub(super) enum Medium {
 
 impl Medium {
     /// Reads at most `buffer.len()` bytes; 0 at the end.
-    pub(super) fn read_at(self, file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    pub(super) fn read_at(self, file: &dyn ReadAt, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         match self {
             Self::PageCache => file.read_cached_at(buffer, position),
             Self::Disk => file.read_at(buffer, position),
@@ -268,10 +268,9 @@ pub(super) fn header_at(segment: &Segment, position: u64, bytes: &[u8]) -> Resul
 /// So many bytes, or fewer when the file has lost its end: what is whole before that can still be given.
 fn read_chunk(segment: &Segment, medium: Medium, position: u64, bytes: usize) -> Result<BytesMut, LogError> {
     let mut buffer = BytesMut::zeroed(bytes);
-    let file = segment.handle()?;
     let mut done = 0;
     while done < bytes {
-        let read = medium.read_at(&*file, &mut buffer[done..], position + done as u64);
+        let read = medium.read_at(&*segment.file, &mut buffer[done..], position + done as u64);
         match read.map_err(LogError::io("reading", segment.file.path()))? {
             0 => break,
             count => done += count,

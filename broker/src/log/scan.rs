@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::io::disk::DiskFile;
+use crate::io::disk::ReadAt;
 
 use super::batch::{BatchError, BatchHeader, HEADER_BYTES};
 use super::compression::{DecompressError, decompress};
@@ -72,7 +72,7 @@ impl<'a> ScannedBatch<'a> {
 
 /// Walks over the batches between two positions of a file.
 pub struct BatchScanner {
-    file: Arc<dyn DiskFile>,
+    file: Arc<dyn ReadAt>,
     /// Where the next batch begins.
     position: u64,
     end: u64,
@@ -83,7 +83,7 @@ pub struct BatchScanner {
 
 impl BatchScanner {
     /// From `position`, where a batch begins, to `end` or the file's end.
-    pub fn new(file: Arc<dyn DiskFile>, position: u64, end: u64) -> io::Result<Self> {
+    pub fn new(file: Arc<dyn ReadAt>, position: u64, end: u64) -> io::Result<Self> {
         let end = end.min(file.len()?);
         Ok(Self { file, position, end, buffer: Vec::new(), buffered_from: position })
     }

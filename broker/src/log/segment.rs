@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::ids::Offset;
-use crate::io::disk::Disk;
+use crate::io::disk::{Disk, ReadAt};
 use crate::wal::{FlushListener, GroupCommitWal, Refusal, WalFile};
 
 use super::batch::{BatchError, BatchHeader, HEADER_BYTES};
@@ -169,9 +169,9 @@ impl Segment {
             return Ok(true);
         }
         let mut bytes = [0; HEADER_BYTES];
-        let (file, mut done) = (self.handle()?, 0);
+        let mut done = 0;
         while done < bytes.len() {
-            let read = medium.read_at(&*file, &mut bytes[done..], u64::from(entry.position) + done as u64);
+            let read = medium.read_at(&*self.file, &mut bytes[done..], u64::from(entry.position) + done as u64);
             match read.map_err(LogError::io("reading", self.file.path()))? {
                 0 => return Err(LogError::io("reading", self.file.path())(io::ErrorKind::UnexpectedEof.into())),
                 count => done += count,
@@ -209,14 +209,14 @@ impl Segment {
         }
     }
 
-    /// The open file.
+    /// The open file, to be cut.
     pub(super) fn handle(&self) -> Result<Arc<dyn crate::io::disk::DiskFile>, LogError> {
         self.file.handle().map_err(LogError::io("opening", self.file.path()))
     }
 
     /// The file's length, bytes.
     pub(super) fn length(&self) -> Result<u64, LogError> {
-        self.handle()?.len().map_err(LogError::io("reading", self.file.path()))
+        self.file.len().map_err(LogError::io("reading", self.file.path()))
     }
 
     /// Walks over the batches between two positions, which the file reaches.
@@ -226,7 +226,7 @@ impl Segment {
             let what = format!("the file ends here, {to} bytes were written");
             return Err(LogError::Corrupt { path: self.file.path().to_owned(), position: length, what });
         }
-        BatchScanner::new(self.handle()?, u64::from(from), u64::from(to))
+        BatchScanner::new(self.file.clone(), u64::from(from), u64::from(to))
             .map_err(LogError::io("reading", self.file.path()))
     }
 

@@ -32,6 +32,8 @@ const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(25);
 const DATA_DIR: &str = "/data";
 /// Free bytes below which appends are refused.
 const RESERVE_BYTES: u64 = 8 << 10;
+/// Room for what is in the journal only.
+const DEFERRED_BYTES: u64 = 64 << 10;
 
 /// A node that serves.
 pub(super) struct Serving {
@@ -317,6 +319,7 @@ impl Life {
                 journal_files: 3,
                 queue_bytes: 256 << 10,
                 direct_sync_bytes: 8 << 10,
+                deferred_bytes: DEFERRED_BYTES,
                 reserve_bytes: RESERVE_BYTES,
                 open_files: 32,
                 durability: Durability::Fsync,

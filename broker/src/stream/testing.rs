@@ -128,6 +128,7 @@ fn wal_options() -> WalOptions {
         journal_files: 4,
         queue_bytes: 8 << 20,
         direct_sync_bytes: 1 << 20,
+        deferred_bytes: 64 << 10,
         reserve_bytes: 0,
         open_files: 100,
         durability: Durability::Fsync,

@@ -1,4 +1,4 @@
-//! What happens beside the commit thread: syncing the files that the journal covers, preparing journal files.
+//! What happens beside the commit thread: writing and syncing what the journal covers, preparing journal files.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ pub(super) enum Job {
     Sync(SyncPass),
     /// A journal file to make, and its bytes.
     Prepare(PathBuf, u64),
+    /// The ballast is to be made.
+    Ballast,
 }
 
 /// What came of a job.
@@ -27,9 +29,11 @@ pub(super) enum Outcome {
     Synced(SyncPass),
     /// `None` when the disk is full.
     Prepared(Option<JournalFile>),
+    /// The ballast is there, or the disk is full.
+    Ballasted,
 }
 
-/// Syncs every file that has journal records before `upto`; then those are spent.
+/// Writes and syncs what the journal holds of every file that has records before `upto`; then those are spent.
 #[derive(Default)]
 pub(super) struct SyncPass {
     pub(super) files: Vec<Arc<WalFile>>,
@@ -52,6 +56,12 @@ impl Job {
                 let file = prepared.on("prepare journal file", path)?;
                 Ok(Outcome::Prepared(file))
             }
+            Self::Ballast => {
+                let ballast = &core.ballast;
+                let made = core.cache.with_descriptor(|| ballast.make(core.options.reserve_bytes));
+                made.on("make", ballast.path())?;
+                Ok(Outcome::Ballasted)
+            }
         }
     }
 }
@@ -62,7 +72,11 @@ impl SyncPass {
     }
 
     fn sync_together(&self, core: &Core) -> Result<(), WalError> {
-        let before: Vec<_> = self.files.iter().map(|file| (file, file.writes(), file.named().1)).collect();
+        let mut before = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let writes = file.write_tail().on("write", file.path())?;
+            before.push((file, writes, file.named().1));
+        }
         core.witness.sync_filesystem().on("sync the file system of", &core.root)?;
         for (file, writes, retirements) in before {
             file.set_synced(writes);

@@ -47,6 +47,9 @@ pub(super) struct Committer {
     pass_running: bool,
     /// How many files the running pass syncs.
     passing: usize,
+    /// Whether the ballast is being made, and in which generation of the journal that was last tried.
+    ballasting: bool,
+    ballast_tried_in: u64,
     sync_waiters: Vec<Done>,
     closing: Option<Done>,
     /// Jobs to be run elsewhere; their outcomes come back as operations.
@@ -67,6 +70,8 @@ impl Committer {
             dirty: Vec::new(),
             pass_running: false,
             passing: 0,
+            ballasting: false,
+            ballast_tried_in: 0,
             sync_waiters: Vec::new(),
             closing: None,
             jobs: VecDeque::new(),
@@ -86,6 +91,7 @@ impl Committer {
     fn finished(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Prepared(file) => self.ring.prepared(file),
+            Outcome::Ballasted => self.ballasting = false,
             Outcome::Synced(pass) => {
                 self.pass_running = false;
                 self.passing = 0;
@@ -366,6 +372,17 @@ impl Committer {
         }
         if let Some((path, bytes)) = self.ring.wants_file() {
             self.jobs.push_back(Job::Prepare(path, bytes));
+        }
+        // Like a journal file, it is made when the node has something to do, and tried again in the next generation.
+        let generation = self.ring.end().generation;
+        if self.ring.is_in_use()
+            && self.core.ballast.is_wanted()
+            && !self.ballasting
+            && self.ballast_tried_in < generation
+        {
+            self.ballasting = true;
+            self.ballast_tried_in = generation;
+            self.jobs.push_back(Job::Ballast);
         }
     }
 }

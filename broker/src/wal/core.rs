@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::file::HandleCache;
+use super::ballast::Ballast;
+use super::handles::HandleCache;
 use super::queue::{Admissions, Queue};
 use super::stats::Counters;
 use super::{IoContext, WalError, WalOptions};
@@ -24,6 +25,7 @@ pub(super) struct Core {
     pub(super) queue: Queue,
     pub(super) admissions: Admissions,
     pub(super) cache: Arc<HandleCache>,
+    pub(super) ballast: Arc<Ballast>,
     pub(super) counters: Counters,
     full: AtomicBool,
     written_since_look: AtomicU64,
@@ -34,11 +36,13 @@ impl Core {
         disk: Arc<dyn Disk>,
         root: PathBuf,
         witness: Arc<dyn DiskFile>,
+        ballast: Ballast,
         options: WalOptions,
     ) -> Result<Self, WalError> {
         let pin_unsynced = options.durability == super::Durability::Fsync;
         let core = Self {
             cache: HandleCache::new(disk.clone(), options.open_files, pin_unsynced),
+            ballast: Arc::new(ballast),
             admissions: Admissions::new(options.queue_bytes),
             queue: Queue::default(),
             counters: Counters::default(),

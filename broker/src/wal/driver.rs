@@ -9,12 +9,13 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 
 use super::background::Job;
+use super::ballast::Ballast;
 use super::committer::{Committer, Progress};
 use super::core::Core;
 use super::file::WalFile;
 use super::journal::ring::Ring;
 use super::queue::Operation;
-use super::{IoContext, OnFatal, Pace, WalError, WalOptions, recovery};
+use super::{Durability, IoContext, OnFatal, Pace, WalError, WalOptions, recovery};
 use crate::io::disk::{Disk, OpenMode};
 
 /// Recovers, and opens the journal for what comes.
@@ -25,7 +26,9 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, options: WalOptions) -> Resu
     let ring = Ring::open(disk.as_ref(), dir.to_owned(), file_bytes, files, recovered.found);
     let ring = ring.on("make a journal file in", dir)?;
     let witness = disk.open(ring.path(), OpenMode::Read).on("open", ring.path())?;
-    let core = Arc::new(Core::new(disk, root, witness, options)?);
+    let deferred = if options.durability == Durability::Fsync { options.deferred_bytes } else { 0 };
+    let ballast = Ballast::open(disk.clone(), dir, deferred).on("look for the ballast in", dir)?;
+    let core = Arc::new(Core::new(disk, root, witness, ballast, options)?);
     let mut committer = Committer::new(core.clone(), ring, recovered.last_id);
     if recovered.had_rounds {
         committer.begin()?;

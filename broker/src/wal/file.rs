@@ -1,16 +1,23 @@
-//! A file that is written through the WAL, and the cache of open handles.
+//! A file that is written through the WAL.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::io;
+use std::collections::BTreeSet;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
-use super::FlushListener;
+use super::ballast::{Ballast, room_for};
+use super::handles::HandleCache;
 use super::journal::{FileId, Position};
-use crate::io::disk::{Disk, DiskFile, OpenMode, is_out_of_descriptors};
+use super::tail::Tail;
+use super::{FlushListener, IoContext, Refusal, WalError, is_full_error};
+use crate::io::disk::{DiskFile, OpenMode, ReadAt, is_out_of_descriptors};
+
+/// Bytes of one file that are put off at most: from here on a call to the system is a small part of what they cost.
+const TAIL_BYTES: usize = 64 << 10;
 
 /// A file that is written through the WAL. Its id is never reused among live journal records.
 ///
@@ -23,6 +30,9 @@ pub struct WalFile {
     pub(super) listener: Weak<dyn FlushListener>,
     /// Whether the handle was used since the cache last looked.
     used: AtomicBool,
+    ballast: Arc<Ballast>,
+    /// Taken before `shared`, and held while it is written.
+    tail: Mutex<Tail>,
     shared: Mutex<Shared>,
     /// Touched by the committer only.
     pub(super) commit: Mutex<CommitState>,
@@ -36,7 +46,7 @@ struct Shared {
     cached: bool,
     /// A write is under way: the handle must stay.
     writing: bool,
-    /// Writes done, and how many of them are synced.
+    /// Writes done or put off, and how many of them are synced.
     writes: u64,
     synced: u64,
     /// Whether the names that lead to the file are durable.
@@ -70,13 +80,20 @@ pub(super) struct CommitState {
 }
 
 impl WalFile {
-    pub(super) fn new(path: PathBuf, cache: Arc<HandleCache>, listener: Weak<dyn FlushListener>) -> Arc<Self> {
+    pub(super) fn new(
+        path: PathBuf,
+        cache: Arc<HandleCache>,
+        ballast: Arc<Ballast>,
+        listener: Weak<dyn FlushListener>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             path,
             cache,
             me: me.clone(),
             listener,
             used: AtomicBool::new(false),
+            ballast,
+            tail: Mutex::default(),
             shared: Mutex::default(),
             commit: Mutex::default(),
         })
@@ -87,7 +104,8 @@ impl WalFile {
         &self.path
     }
 
-    /// The open file, for reading; opened again when the handle was evicted.
+    /// The open file, opened again when the handle was evicted: for what follows a `retire`. Readers read the `WalFile`,
+    /// which has more than this while something is put off.
     pub fn handle(&self) -> io::Result<Arc<dyn DiskFile>> {
         self.open(OpenMode::Write, false)
     }
@@ -130,26 +148,90 @@ impl WalFile {
         self.shared.lock().handle.is_some()
     }
 
-    /// The open file, for a write that ends with `written`.
-    pub(super) fn begin_write(&self) -> io::Result<Arc<dyn DiskFile>> {
-        self.open(OpenMode::Create, true)
+    /// Takes what begins at `start`, where the file ends: writes it, or puts it off when it is small. What finds no room,
+    /// or no descriptor, is refused; then the file ends where it ended, durably, for what was refused must not come back
+    /// after a crash.
+    pub(super) fn write(&self, parts: &[IoSlice<'_>], start: u64) -> Result<Option<Refusal>, WalError> {
+        let path = self.path.as_path();
+        let mut tail = self.tail.lock();
+        if self.put_off(&mut tail, parts, start) {
+            return Ok(None);
+        }
+        let handle = match self.open(OpenMode::Create, true) {
+            Err(error) if is_full_error(&error) => return Ok(Some(Refusal::DiskFull(path.to_owned()))),
+            Err(error) if is_out_of_descriptors(&error) => return Ok(Some(Refusal::NoDescriptor(path.to_owned()))),
+            opened => opened.on("open", path)?,
+        };
+        let from = if tail.is_empty() { start } else { tail.start() };
+        let before = (!tail.is_empty()).then(|| IoSlice::new(tail.bytes()));
+        let all: SmallVec<[IoSlice<'_>; 32]> = before.into_iter().chain(parts.iter().copied()).collect();
+        let written = handle.write_all_at(&all, from);
+        drop(all);
+        {
+            let mut shared = self.shared.lock();
+            shared.writes += 1;
+            shared.writing = false;
+        }
+        match written {
+            Err(error) if is_full_error(&error) => {
+                handle.set_len(from).on("cut back", path)?;
+                handle.sync_all().on("sync", path)?;
+                Ok(Some(Refusal::DiskFull(path.to_owned())))
+            }
+            other => {
+                other.on("write", path)?;
+                self.forget(&mut tail);
+                Ok(None)
+            }
+        }
     }
 
-    /// The write is in the page cache, whole or in part.
-    pub(super) fn written(&self) {
+    /// Keeps a small append for a later write, if the file is open (so that it needs no descriptor and no name later) and
+    /// there will be room. It counts as a write, so that the handle stays until it is synced.
+    fn put_off(&self, tail: &mut Tail, parts: &[IoSlice<'_>], start: u64) -> bool {
+        let bytes = tail.len() + parts.iter().map(|part| part.len()).sum::<usize>();
         let mut shared = self.shared.lock();
+        if bytes > TAIL_BYTES || shared.handle.is_none() || !self.ballast.take(room_for(bytes) - room_for(tail.len())) {
+            return false;
+        }
         shared.writes += 1;
-        shared.writing = false;
+        tail.extend(parts, start);
+        true
     }
 
-    /// Makes all writes done so far durable, except the file's name.
+    /// Writes what was put off; gives the writes done, for `set_synced`.
+    pub(super) fn write_tail(&self) -> io::Result<u64> {
+        let mut tail = self.tail.lock();
+        if !tail.is_empty() {
+            let handle = self.shared.lock().handle.clone();
+            let handle = handle.expect("a file is open from when something is put off until it is synced");
+            let parts = [IoSlice::new(tail.bytes())];
+            match handle.write_all_at(&parts, tail.start()) {
+                Err(error) if is_full_error(&error) => {
+                    self.ballast.drop_off()?;
+                    handle.write_all_at(&parts, tail.start())?;
+                }
+                written => written?,
+            }
+            self.forget(&mut tail);
+        }
+        Ok(self.shared.lock().writes)
+    }
+
+    fn forget(&self, tail: &mut Tail) {
+        self.ballast.give_back(room_for(tail.len()));
+        tail.written();
+    }
+
+    /// Makes all writes done so far durable, and what was put off; but not the file's name.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let (handle, writes) = {
+        let writes = self.write_tail()?;
+        let handle = {
             let shared = self.shared.lock();
-            if shared.synced == shared.writes {
+            if shared.synced >= writes {
                 return Ok(());
             }
-            (shared.handle.clone(), shared.writes)
+            shared.handle.clone()
         };
         let handle = match handle {
             Some(handle) => handle,
@@ -162,11 +244,6 @@ impl WalFile {
         handle.sync_data()?;
         self.set_synced(writes);
         Ok(())
-    }
-
-    /// Writes done so far, for `set_synced`.
-    pub(super) fn writes(&self) -> u64 {
-        self.shared.lock().writes
     }
 
     fn is_synced(&self, writes: u64) -> bool {
@@ -193,6 +270,7 @@ impl WalFile {
 
     /// Forgets what was known of it: anything may happen to it now.
     pub(super) fn retired(&self) {
+        assert!(self.tail.lock().is_empty(), "a file is retired after all of it was written");
         let mut shared = self.shared.lock();
         assert_eq!(shared.synced, shared.writes, "a file is retired after it was synced");
         shared.handle = None;
@@ -216,7 +294,7 @@ impl WalFile {
 
     /// Closes the handle if nothing needs it; whether the cache may forget it. What was used since the last time is
     /// spared once, if there is a choice.
-    fn evict(&self, pin_unsynced: bool, spare_used: bool) -> bool {
+    pub(super) fn evict(&self, pin_unsynced: bool, spare_used: bool) -> bool {
         // A file that is being opened is in use; and its opener may be the one who looks for a descriptor.
         let Some(mut shared) = self.shared.try_lock() else { return false };
         let unsynced = pin_unsynced && shared.synced < shared.writes;
@@ -230,6 +308,43 @@ impl WalFile {
     }
 }
 
+/// The file with what is put off.
+impl ReadAt for WalFile {
+    fn len(&self) -> io::Result<u64> {
+        let tail = self.tail.lock();
+        if tail.is_empty() { self.handle()?.len() } else { Ok(tail.end()) }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.read_with(buffer, position, |file, buffer| file.read_at(buffer, position))
+    }
+
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.read_with(buffer, position, |file, buffer| file.read_cached_at(buffer, position))
+    }
+}
+
+impl WalFile {
+    fn read_with(
+        &self,
+        buffer: &mut [u8],
+        position: u64,
+        read: impl FnOnce(&dyn DiskFile, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let in_file = {
+            let tail = self.tail.lock();
+            if tail.is_empty() {
+                buffer.len()
+            } else if position >= tail.start() {
+                return Ok(tail.read(buffer, position));
+            } else {
+                usize::try_from(tail.start() - position).map_or(buffer.len(), |bytes| bytes.min(buffer.len()))
+            }
+        };
+        read(&*self.handle()?, &mut buffer[..in_file])
+    }
+}
+
 /// The folders whose entries lead from `root` to a file; its parent only when it lies elsewhere.
 pub(super) fn folders_to_sync<'a>(path: &'a Path, root: &'a Path) -> impl Iterator<Item = &'a Path> {
     let below = path.starts_with(root);
@@ -240,53 +355,4 @@ pub(super) fn folders_to_sync<'a>(path: &'a Path, root: &'a Path) -> impl Iterat
 /// The folders of many files, each once.
 pub(super) fn all_folders<'a>(paths: impl Iterator<Item = &'a Path>, root: &'a Path) -> BTreeSet<&'a Path> {
     paths.flat_map(|path| folders_to_sync(path, root)).collect()
-}
-
-/// Keeps at most so many files open, closing those least recently used (by second chance). A file that is not synced
-/// stays open, so that an error of writing it back is reported to its sync and to nobody else.
-pub(super) struct HandleCache {
-    disk: Arc<dyn Disk>,
-    limit: usize,
-    pin_unsynced: bool,
-    files: Mutex<VecDeque<Weak<WalFile>>>,
-}
-
-impl HandleCache {
-    pub(super) fn new(disk: Arc<dyn Disk>, limit: usize, pin_unsynced: bool) -> Arc<Self> {
-        Arc::new(Self { disk, limit: limit.max(1), pin_unsynced, files: Mutex::default() })
-    }
-
-    fn opened(&self, file: Weak<WalFile>) {
-        let mut files = self.files.lock();
-        files.push_back(file);
-        // Once around takes away the second chances, once more finds what may go.
-        for _ in 0..files.len() * 2 {
-            if files.len() <= self.limit {
-                break;
-            }
-            let oldest = files.pop_front().expect("there are more than the limit");
-            if oldest.upgrade().is_some_and(|file| !file.evict(self.pin_unsynced, true)) {
-                files.push_back(oldest);
-            }
-        }
-    }
-
-    /// Does what takes a file descriptor. When none is left (others in this process, or on this machine, may have taken
-    /// more than they were thought to), closes every file that may be closed and tries once more.
-    pub(super) fn with_descriptor<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        match attempt() {
-            Err(error) if is_out_of_descriptors(&error) => {
-                let needed =
-                    |file: &Weak<WalFile>| file.upgrade().is_some_and(|file| !file.evict(self.pin_unsynced, false));
-                self.files.lock().retain(needed);
-                attempt()
-            }
-            done => done,
-        }
-    }
-
-    /// Makes the names in a folder durable.
-    pub(super) fn sync_dir(&self, folder: &Path) -> io::Result<()> {
-        self.with_descriptor(|| self.disk.sync_dir(folder))
-    }
 }

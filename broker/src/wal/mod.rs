@@ -3,21 +3,25 @@
 //! Its promise: what it reported as flushed survives `kill -9` and power loss; what it did not report may vanish,
 //! and then vanishes from the end only.
 //!
-//! An append is written to its file through the page cache, and to the commit journal with all others of its round:
-//! one write, past the page cache, and one fsync for everyone. Read on in this order: `queue` (what callers ask), `committer` (a
-//! round from taking to telling), `round` (its appends by file), `journal` (the format) and `journal::ring` (its
-//! files), `background` (syncing what the journal covers), `recovery` (replay), `driver` (the threads).
+//! An append goes to the commit journal with all others of its round: one write, past the page cache, and one fsync for
+//! everyone. To its file it is written through the page cache, a small one later, with what follows it. Read on in this
+//! order: `queue` (what callers ask), `committer` (a round from taking to telling), `round` (its appends by file), `file`
+//! and `tail` (what of a file is not written yet), `journal` (the format) and `journal::ring` (its files), `background`
+//! (syncing what the journal covers), `ballast` (the room for it), `recovery` (replay), `driver` (the threads).
 
 mod background;
+mod ballast;
 mod committer;
 mod core;
 mod driver;
 mod file;
+mod handles;
 pub mod journal;
 mod queue;
 mod recovery;
 mod round;
 mod stats;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +61,9 @@ pub struct WalOptions {
     pub queue_bytes: usize,
     /// A file with at least so many bytes in one round is synced itself instead of being journalled.
     pub direct_sync_bytes: usize,
+    /// Room for appends that are in the journal and not yet in their files; so much of the disk is kept for them.
+    /// 0: every append is written to its file at once, as it is with [`Durability::Os`].
+    pub deferred_bytes: u64,
     /// Free bytes below which appends are refused.
     pub reserve_bytes: u64,
     /// Files kept open at most. With [`Durability::Fsync`] rounds wait while that many wait for their sync.
@@ -229,7 +236,7 @@ impl GroupCommitWal {
     /// Registers a file (it may not exist yet: the first append makes it, and its folder's entry is made durable
     /// before that append is reported).
     pub fn file(&self, path: PathBuf, listener: Weak<dyn FlushListener>) -> Arc<WalFile> {
-        WalFile::new(path, self.core.cache.clone(), listener)
+        WalFile::new(path, self.core.cache.clone(), self.core.ballast.clone(), listener)
     }
 
     /// Waits until `bytes` more may be queued. More than the whole queue holds waits until it is empty.

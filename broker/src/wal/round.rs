@@ -1,15 +1,13 @@
 //! One commit round: which appends it takes, and how they lie by file.
 
 use std::io::IoSlice;
-use std::path::Path;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::file::WalFile;
 use super::queue::Done;
-use super::{Append, IoContext, Refusal, WalError, is_full_error};
-use crate::io::disk::is_out_of_descriptors;
+use super::{Append, Refusal, WalError};
 
 /// What a round does to one file.
 pub(super) struct Touched {
@@ -104,13 +102,14 @@ impl Round {
         self.appends.sort_unstable_by_key(|placed| (placed.slot, placed.append.token));
     }
 
-    /// Writes each file's appends with one call. What finds no room is cut back and marked refused.
+    /// Takes each file's appends to the file: with one call, or later when they are small. What finds no room is cut back
+    /// and marked refused.
     pub(super) fn write(&mut self) -> Result<(), WalError> {
         for appends in self.appends.chunk_by(|one, next| one.slot == next.slot) {
             let touched = &mut self.touched[appends[0].slot];
             let parts: SmallVec<[IoSlice<'_>; 32]> =
                 appends.iter().map(|placed| IoSlice::new(&placed.append.data)).collect();
-            touched.refused = write_or_cut_back(&touched.file, &parts, touched.start)?;
+            touched.refused = touched.file.write(&parts, touched.start)?;
         }
         Ok(())
     }
@@ -119,26 +118,5 @@ impl Round {
     pub(super) fn journalled_data(&self) -> SmallVec<[&[u8]; 64]> {
         let journalled = self.appends.iter().filter(|placed| self.touched[placed.slot].is_journalled());
         journalled.map(|placed| placed.append.data.as_ref()).collect()
-    }
-}
-
-/// Writes, or says what there was no room or no descriptor for. Where the room ran out, the file ends at `start` again, durably: what was refused must not
-/// come back after a crash.
-fn write_or_cut_back(file: &WalFile, parts: &[IoSlice<'_>], start: u64) -> Result<Option<Refusal>, WalError> {
-    let path: &Path = file.path();
-    let handle = match file.begin_write() {
-        Err(error) if is_full_error(&error) => return Ok(Some(Refusal::DiskFull(path.to_owned()))),
-        Err(error) if is_out_of_descriptors(&error) => return Ok(Some(Refusal::NoDescriptor(path.to_owned()))),
-        opened => opened.on("open", path)?,
-    };
-    let result = handle.write_all_at(parts, start);
-    file.written();
-    match result {
-        Err(error) if is_full_error(&error) => {
-            handle.set_len(start).on("cut back", path)?;
-            handle.sync_all().on("sync", path)?;
-            Ok(Some(Refusal::DiskFull(path.to_owned())))
-        }
-        other => other.on("write", path).map(|()| None),
     }
 }

@@ -71,8 +71,8 @@ pub trait Disk: Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
 
-/// An open file. Every call names its position: no cursor is shared.
-pub trait DiskFile: Send + Sync {
+/// What can be read at any position. No cursor is shared.
+pub trait ReadAt: Send + Sync {
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether it holds nothing.
@@ -81,20 +81,9 @@ pub trait DiskFile: Send + Sync {
     }
     /// Reads at most `buffer.len()` bytes; 0 at the end.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
-    /// Like [`Self::read_at`], but never waits for the disk: `WouldBlock` when the page cache does not hold the first
-    /// byte. Where the system can't tell, it reads.
+    /// Like [`Self::read_at`], but never waits for the disk: `WouldBlock` when memory does not hold the first byte.
+    /// Where the system can't tell, it reads.
     fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
-    /// Writes all of `parts`, back to back.
-    fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
-    /// Cuts or extends (with zeros).
-    fn set_len(&self, length: u64) -> io::Result<()>;
-    /// Makes the contents durable (fdatasync).
-    fn sync_data(&self) -> io::Result<()>;
-    /// Like [`Disk::sync_filesystem`], for the file system that holds this file. Fails when anything that was written to
-    /// it since this file was opened could not be written back, whoever else was told of that.
-    fn sync_filesystem(&self) -> io::Result<()>;
-    /// Makes the contents and the metadata durable (fsync).
-    fn sync_all(&self) -> io::Result<()>;
 
     /// Reads exactly `buffer.len()` bytes; `UnexpectedEof` when the file ends before.
     fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
@@ -107,6 +96,21 @@ pub trait DiskFile: Send + Sync {
         }
         Ok(())
     }
+}
+
+/// An open file. Every call names its position.
+pub trait DiskFile: ReadAt {
+    /// Writes all of `parts`, back to back.
+    fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Cuts or extends (with zeros).
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    /// Makes the contents durable (fdatasync).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Like [`Disk::sync_filesystem`], for the file system that holds this file. Fails when anything that was written to
+    /// it since this file was opened could not be written back, whoever else was told of that.
+    fn sync_filesystem(&self) -> io::Result<()>;
+    /// Makes the contents and the metadata durable (fsync).
+    fn sync_all(&self) -> io::Result<()>;
 }
 
 /// Whether the process, or the system, has no file descriptor left: nothing was opened, and what is open is as it was.

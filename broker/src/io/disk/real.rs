@@ -11,7 +11,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use smallvec::SmallVec;
 
 use super::aligned::AlignedBuffer;
-use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, OpenMode};
+use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, OpenMode, ReadAt};
 
 /// Parts that one `pwritev` takes at most (`IOV_MAX` on Linux).
 const MAX_PARTS: usize = 1024;
@@ -138,7 +138,7 @@ fn reads_block(file: &File) -> io::Result<()> {
 
 struct RealFile(File);
 
-impl DiskFile for RealFile {
+impl ReadAt for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -162,7 +162,9 @@ impl DiskFile for RealFile {
             }
         }
     }
+}
 
+impl DiskFile for RealFile {
     fn write_all_at(&self, parts: &[IoSlice<'_>], mut position: u64) -> io::Result<()> {
         if let [only] = parts {
             return self.0.write_all_at(only, position);

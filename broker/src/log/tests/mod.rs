@@ -63,6 +63,7 @@ pub(super) fn wal_options() -> WalOptions {
         journal_files: 3,
         queue_bytes: 1 << 22,
         direct_sync_bytes: 1 << 14,
+        deferred_bytes: 64 << 10,
         reserve_bytes: 0,
         open_files: 16,
         durability: Durability::Fsync,

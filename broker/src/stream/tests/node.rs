@@ -51,6 +51,7 @@ impl Member {
             journal_files: 3,
             queue_bytes: 1 << 20,
             direct_sync_bytes: 1 << 14,
+            deferred_bytes: 64 << 10,
             reserve_bytes: 0,
             open_files: 16,
             durability: Durability::Fsync,

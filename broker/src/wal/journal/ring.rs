@@ -86,7 +86,7 @@ pub(crate) fn wipe(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Writes zeros, durably.
-fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+pub(crate) fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; ZERO_CHUNK.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
@@ -265,6 +265,11 @@ impl Ring {
         live >= self.file_bytes * self.files_max as u64 / 2
     }
 
+    /// Whether enough was written for it to be worth preparing what much more will need.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.position >= self.current.capacity / 4
+    }
+
     /// The path and size of another file to prepare, when one is due. Answer with [`Self::prepared`].
     pub(crate) fn wants_file(&mut self) -> Option<(PathBuf, u64)> {
         let next_is_ready = self.others.front().is_some_and(|next| next.generation < self.spent.generation);
@@ -272,7 +277,7 @@ impl Ring {
             && !self.preparing
             && !next_is_ready
             && self.others.len() + 1 < self.files_max
-            && self.position >= self.current.capacity / 4;
+            && self.is_in_use();
         due.then(|| {
             self.preparing = true;
             self.next_file += 1;

@@ -273,6 +273,7 @@ fn crash_options(random: &mut SmallRng) -> WalOptions {
         journal_file_bytes: pick(random, &[32 << 10, 64 << 10]),
         journal_files: pick(random, &[1, 2, 3, 5]) as usize,
         direct_sync_bytes: pick(random, &[1 << 10, 4 << 10, 1 << 30]) as usize,
+        deferred_bytes: pick(random, &[0, 9 << 10, 64 << 10]),
         open_files: pick(random, &[1, 2, 8]) as usize,
         ..options()
     }

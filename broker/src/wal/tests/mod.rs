@@ -1,6 +1,7 @@
 //! The WAL on simulated and real disks.
 
 mod crash;
+mod deferred;
 mod direct;
 mod faults;
 mod threads;
@@ -23,6 +24,7 @@ fn options() -> WalOptions {
         journal_files: 3,
         queue_bytes: 1 << 20,
         direct_sync_bytes: 16 << 10,
+        deferred_bytes: 0,
         reserve_bytes: 0,
         open_files: 16,
         durability: Durability::Fsync,

@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 
 use self::file::FileData;
 use self::names::{Inode, Names, Node};
-use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, OpenMode};
+use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, OpenMode, ReadAt};
 
 /// Bytes that the disk writes at once or not at all.
 pub const SECTOR: usize = 512;
@@ -386,7 +386,7 @@ impl State {
     }
 }
 
-impl DiskFile for SimFile {
+impl ReadAt for SimFile {
     fn len(&self) -> io::Result<u64> {
         self.disk.look(|state| Ok(state.files[&self.inode].len()))
     }
@@ -406,7 +406,9 @@ impl DiskFile for SimFile {
         let cold = self.disk.state.lock().cold;
         if cold { Err(io::ErrorKind::WouldBlock.into()) } else { self.read_at(buffer, position) }
     }
+}
 
+impl DiskFile for SimFile {
     fn write_all_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         for part in parts {
             self.check_alignment(part, position);

@@ -1,0 +1,105 @@
+//! Room on the disk for what is not in its file yet: a file of zeros that goes when a full disk has no other.
+//!
+//! What is acknowledged and only in the journal must find room in its file later, whoever fills the disk meanwhile. So
+//! no more is put off than the ballast holds, and nothing without one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::is_full_error;
+use super::journal::ring::write_zeros;
+use crate::io::disk::{BLOCK_BYTES, Disk, OpenMode};
+
+/// See the module.
+pub(super) struct Ballast {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    bytes: u64,
+    /// Whether it is there, whole.
+    there: AtomicBool,
+    removal: Mutex<()>,
+    /// Bytes of disk that all that is put off needs at most.
+    taken: AtomicU64,
+}
+
+/// What so many bytes of one file need on a disk that gives whole blocks: the first may begin in a block that the file
+/// does not have yet.
+pub(super) fn room_for(bytes: usize) -> u64 {
+    if bytes == 0 { 0 } else { (bytes as u64).next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES }
+}
+
+impl Ballast {
+    /// In the journal's folder `dir`, as the last run left it. One that was cut short, or is of another size, is removed.
+    pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, bytes: u64) -> io::Result<Self> {
+        let path = dir.join("ballast");
+        let length = match disk.open(&path, OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(opened?.len()?),
+        };
+        let there = length == Some(bytes);
+        if length.is_some() && !there {
+            disk.remove_file(&path)?;
+        }
+        let (there, removal, taken) = (AtomicBool::new(there), Mutex::default(), AtomicU64::new(0));
+        Ok(Self { disk, path, bytes, there, removal, taken })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it should be there and is not.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.bytes > 0 && !self.there.load(Ordering::Acquire)
+    }
+
+    /// Makes it, unless the disk is full or would then have less than `reserve` bytes free.
+    pub(super) fn make(&self, reserve: u64) -> io::Result<()> {
+        if self.disk.free_bytes(self.path.parent().unwrap_or(&self.path))? < self.bytes.saturating_add(reserve) {
+            return Ok(());
+        }
+        match self.disk.open(&self.path, OpenMode::Create).and_then(|file| write_zeros(&*file, self.bytes)) {
+            Err(error) if is_full_error(&error) => self.remove(),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.there.store(true, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes so much room of it, if there is so much.
+    pub(super) fn take(&self, room: u64) -> bool {
+        let taken = |taken: u64| taken.checked_add(room).filter(|all| *all <= self.bytes);
+        self.there.load(Ordering::Acquire)
+            && self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    /// Gives room back.
+    pub(super) fn give_back(&self, room: u64) {
+        self.taken.fetch_sub(room, Ordering::Relaxed);
+    }
+
+    /// Makes its room free for what was put off. Nothing more is put off until it is made again.
+    pub(super) fn drop_off(&self) -> io::Result<()> {
+        // Whoever comes second finds the room free, too.
+        let _removing = self.removal.lock();
+        if !self.there.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        tracing::warn!(path = %self.path.display(), "the disk is full: the ballast makes room for what was acknowledged");
+        self.remove()
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match self.disk.remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+}
