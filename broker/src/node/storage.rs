@@ -59,7 +59,7 @@ pub fn wal_options(config: &Config, open_files: usize) -> WalOptions {
         journal_files: 8,
         queue_bytes: 64 << 20,
         direct_sync_bytes: 1 << 20,
-        deferred_bytes: 32 << 20,
+        deferred_bytes: 16 << 20,
         reserve_bytes: 64 << 20,
         open_files,
         durability: config.durability,
