@@ -1,11 +1,11 @@
-//! One node of three has a disk that fills up: what it can't store is refused, nothing waits for it, nothing is lost.
+//! A disk fills up: what it can't store is refused in plain words, nothing waits for it, nothing is lost.
 
 use std::time::Duration;
 
 use chronik_tests::cluster::wait_for;
 use chronik_tests::load::{BETWEEN_FAULTS, Load, PARTITIONS, TOPIC, aside};
 use chronik_tests::small_disk::SmallDisk;
-use chronik_tests::{Cluster, clients};
+use chronik_tests::{Cluster, NodeBuilder, clients};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureRecord;
 use rdkafka::types::RDKafkaErrorCode;
@@ -106,4 +106,24 @@ async fn a_node_that_reaches_its_reserve_refuses_leaves_and_comes_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_a_single_byte_left_refuses_leaves_and_comes_back() {
     fills_up(0).await;
+}
+
+#[test]
+fn who_produces_is_told_that_the_disk_is_full() {
+    let Some(disk) = SmallDisk::new(MEBIBYTES) else { return };
+    let node = NodeBuilder::default().data_dir(&disk.folder()).start();
+    assert_eq!(node.feed(&["produce", "t"], b"before\n").ok(), "produced 1 record to topic t\n");
+    disk.fill_up_to(LEFT);
+    // More than what is written between two looks at the free space.
+    let lines = "a line that does not fit any more\n".repeat(500_000);
+    let refused = node.feed(&["produce", "t"], lines.as_bytes());
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let told: Vec<&str> = refused.err.lines().collect();
+    assert_eq!(told.len(), 2, "while it tries again, and at its end: {refused:?}");
+    assert!(
+        told[0].starts_with("chronik: still trying: ") && told.iter().all(|it| it.contains("disk is full")),
+        "{told:?}"
+    );
+    disk.free();
+    node.feed(&["produce", "t"], b"after\n").ok();
 }

@@ -9,6 +9,7 @@ use kafka_wire::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 use parking_lot::Mutex;
 
+use super::trouble::Trouble;
 use super::{ClientError, Connection, check, check_topic};
 use crate::kafka::wire::ErrorCode;
 use crate::message;
@@ -54,24 +55,47 @@ pub struct Client {
     bootstrap: String,
     brokers: Mutex<HashMap<i32, String>>,
     connections: Mutex<HashMap<String, Arc<Connection>>>,
+    trouble: Mutex<Trouble>,
+    on_trouble: OnTrouble,
 }
+
+/// Told of an error that is tried again, when it lasts.
+pub type OnTrouble = Box<dyn Fn(&ClientError) + Send + Sync>;
 
 impl Client {
     /// Connects to the first address of a comma-separated list that answers.
     pub async fn connect(bootstrap: &str) -> Result<Arc<Self>, ClientError> {
-        let client = Arc::new(Self {
+        Self::connect_telling(bootstrap, Box::new(|_| ())).await
+    }
+
+    /// Like `connect`, for somebody who waits: `on_trouble` is told when trying again takes long.
+    pub async fn connect_telling(bootstrap: &str, on_trouble: OnTrouble) -> Result<Arc<Self>, ClientError> {
+        let client = Arc::new(Self::new(bootstrap, on_trouble));
+        client.any().await?;
+        Ok(client)
+    }
+
+    fn new(bootstrap: &str, on_trouble: OnTrouble) -> Self {
+        Self {
             bootstrap: bootstrap.to_owned(),
             brokers: Mutex::default(),
             connections: Mutex::default(),
-        });
-        client.any().await?;
-        Ok(client)
+            trouble: Mutex::default(),
+            on_trouble,
+        }
+    }
+
+    /// What failed with this error is tried again.
+    pub(super) fn tries_again(&self, why: &ClientError) {
+        if self.trouble.lock().is_to_be_told(tokio::time::Instant::now()) {
+            (self.on_trouble)(why);
+        }
     }
 
     /// A client of a cluster that does not exist.
     #[cfg(test)]
     pub(super) fn of_nobody() -> Arc<Self> {
-        Arc::new(Self { bootstrap: String::new(), brokers: Mutex::default(), connections: Mutex::default() })
+        Arc::new(Self::new("", Box::new(|_| ())))
     }
 
     /// A connection to whichever bootstrap address answers.

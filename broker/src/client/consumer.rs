@@ -129,6 +129,7 @@ impl Consumer {
         match answer {
             Ok(response) => self.take(response),
             Err(why) if why.is_retriable() => {
+                self.client.tries_again(&why);
                 self.forget();
                 self.paused = true;
                 Ok(Vec::new())
@@ -225,6 +226,7 @@ impl Consumer {
             Ok(()) => {}
             // The broker can't read its disk: asking again would only wait for an operator.
             Err(why) if why.is_retriable() && answer.error_code != ErrorCode::KafkaStorageError.code() => {
+                self.client.tries_again(&why);
                 self.leaders.remove(&place);
                 self.paused = true;
                 return Ok(None);

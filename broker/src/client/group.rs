@@ -54,7 +54,7 @@ impl GroupMember {
             match self.join_once().await {
                 Ok(assignment) => return Ok(assignment),
                 Err(why) if why.is(ErrorCode::UnknownMemberId) => self.member = StrBytes::default(),
-                Err(why) if is_rebalance(&why) || why.is_retriable() => {}
+                Err(why) if is_rebalance(&why) || why.is_retriable() => self.client.tries_again(&why),
                 Err(why) => return Err(why),
             }
             tokio::time::sleep(RETRY_PAUSE).await;

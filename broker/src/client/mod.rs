@@ -8,8 +8,9 @@ pub mod consumer;
 pub mod group;
 pub mod producer;
 pub mod records;
+mod trouble;
 
-pub use cluster::{Client, PartitionMetadata, TopicMetadata};
+pub use cluster::{Client, OnTrouble, PartitionMetadata, TopicMetadata};
 pub use connection::Connection;
 
 use crate::kafka::wire::ErrorCode;
