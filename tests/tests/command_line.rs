@@ -40,6 +40,19 @@ fn topics_are_created_listed_described_changed_and_deleted() {
     assert_eq!(node.run(&["topic", "describe", "orders"]).code, 1);
 }
 
+/// Each partition's way to its leader is known when the topic is made: nobody asks for it partition by partition.
+#[test]
+fn ten_thousand_partitions_take_records_as_soon_as_they_are_made() {
+    let node = Node::start_default();
+    let created = node.run(&["topic", "create", "wide", "--partitions", "10000"]).ok();
+    assert_eq!(created, "created topic wide: 10000 partitions\n");
+    let text = lines((0..1_000).map(|n| format!("{n}:{n}")));
+    let produced = node.feed(&["produce", "wide", "--key-separator", ":"], text.as_bytes()).ok();
+    assert_eq!(produced, "produced 1000 records to topic wide\n");
+    let out = node.run(&["consume", "wide", "--from-beginning", "--exit-at-end"]).ok();
+    assert_eq!(out.lines().count(), 1_000);
+}
+
 #[test]
 fn lines_come_back_as_they_were_with_each_compression() {
     let node = Node::start_default();
@@ -157,8 +170,10 @@ fn benches_report_their_figures() {
 #[test]
 fn what_does_not_exist_is_told_in_the_same_words_by_every_command() {
     let node = Node::start_default();
-    let topic = "chronik: topic nope: there is no such topic (see: chronik topic list)\n";
-    let group = "chronik: group nope: there is no such group (see: chronik group list)\n";
+    let told =
+        |what: &str, list: &str| format!("chronik: {what} (see: chronik {list} --bootstrap {})\n", node.bootstrap());
+    let topic = &told("topic nope: there is no such topic", "topic list");
+    let group = &told("group nope: there is no such group", "group list");
     for (arguments, told) in [
         (&["topic", "describe", "nope"][..], topic),
         (&["topic", "config", "nope"], topic),
@@ -173,7 +188,7 @@ fn what_does_not_exist_is_told_in_the_same_words_by_every_command() {
         (&["group", "delete", "nope"], group),
     ] {
         let failed = node.run(arguments);
-        assert_eq!((failed.code, failed.err.as_str()), (1, told), "{arguments:?}");
+        assert_eq!((failed.code, &failed.err), (1, told), "{arguments:?}");
     }
 }
 

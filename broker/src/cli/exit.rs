@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::advice::Advice;
 use crate::client::ClientError;
 
 /// Exit code of what failed.
@@ -46,18 +47,23 @@ impl From<serde_json::Error> for Failure {
 }
 
 /// The exit code of an outcome; a failure is told on standard error.
-pub(super) fn report(outcome: Result<(), Failure>) -> ExitCode {
+pub(super) fn report(outcome: Result<(), Failure>, advice: &Advice) -> ExitCode {
     match outcome {
         Ok(()) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
-        Err(Failure::Failed(why)) => tell(&why, FAILED),
-        Err(Failure::Usage(why)) => tell(&why, USAGE),
+        Err(Failure::Failed(why)) => tell(&advice.completed(&why), FAILED),
+        Err(Failure::Usage(why)) => tell(&advice.completed(&why), USAGE),
     }
 }
 
 fn tell(why: &str, code: u8) -> ExitCode {
-    // When standard error is gone too, the exit code still tells.
-    let _ = writeln!(io::stderr(), "chronik: {}", why.lines().collect::<Vec<_>>().join("; "));
+    note(why);
     ExitCode::from(code)
+}
+
+/// One line on standard error.
+pub(super) fn note(what: &str) {
+    // When standard error is gone too, the exit code still tells.
+    let _ = writeln!(io::stderr(), "chronik: {}", what.lines().collect::<Vec<_>>().join("; "));
 }
 
 /// Prints help (exit code 0) or what is wrong with the flags (exit code 2).

@@ -1,5 +1,6 @@
 //! The commands: one file each. What they share: the connection flags, output, exit codes.
 
+mod advice;
 mod bench;
 mod certificate;
 mod cluster;
@@ -25,10 +26,11 @@ use std::sync::Arc;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use advice::Advice;
 pub use exit::Failure;
 use output::{Output, OutputFormat};
 
-use crate::client::{Client, DEFAULT_BOOTSTRAP};
+use crate::client::{Client, ClientError, DEFAULT_BOOTSTRAP};
 use crate::log::Compression;
 
 /// A Kafka-compatible broker and its tools.
@@ -93,7 +95,8 @@ struct Shared {
 
 impl Shared {
     async fn connect(&self) -> Result<Arc<Client>, Failure> {
-        Ok(Client::connect(&self.bootstrap).await?)
+        let tell = |why: &ClientError| exit::note(&format!("still trying: {why}"));
+        Ok(Client::connect_telling(&self.bootstrap, Box::new(tell)).await?)
     }
 
     fn open(&self) -> Output {
@@ -129,7 +132,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return exit::print_usage(&usage),
     };
-    exit::report(dispatch(cli))
+    let admin = match &cli.command {
+        Command::Cluster(args) => Some(args.admin()),
+        _ => None,
+    };
+    let advice = Advice::new(&cli.shared.bootstrap, admin);
+    exit::report(dispatch(cli), &advice)
 }
 
 /// The whole command line, for completions and the reference.

@@ -105,7 +105,7 @@ async fn places(client: &Arc<Client>, asked: &[i32]) -> Result<Vec<Place>, Failu
     }
     let place = |node: &i32| match known.get(node) {
         Some((place, _)) => Ok(place.clone()),
-        None => Err(Failure::Usage(format!("there is no node {node} (see: chronik cluster nodes)"))),
+        None => Err(Failure::Usage(format!("there is no node {node} (see: chronik cluster status)"))),
     };
     asked.iter().map(place).collect()
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::cluster::retry;
 use super::records::NewRecord;
-use super::{Client, ClientError, check};
+use super::{Client, ClientError, TopicMetadata, check};
 use crate::ids::{InvalidId, ProducerEpoch, ProducerId};
 use crate::kafka::wire::ErrorCode;
 use crate::log::Compression;
@@ -87,6 +87,16 @@ struct Shared {
     room: Arc<Semaphore>,
     failure: Mutex<Option<ClientError>>,
     on_delivery: OnDelivery,
+    /// When the producer was opened: what it knew of the leaders then is where every lane begins.
+    opened: Instant,
+    leaders: tokio::sync::Mutex<Leaders>,
+}
+
+/// A topic's leaders, as they were told last. One lane asks for all: an answer tells of every partition.
+struct Leaders {
+    /// When they were asked for.
+    asked: Instant,
+    topic: Arc<TopicMetadata>,
 }
 
 /// A producer to one topic.
@@ -106,7 +116,8 @@ impl Producer {
         options: ProducerOptions,
         on_delivery: OnDelivery,
     ) -> Result<Self, ClientError> {
-        let metadata = client.topic_or_create(topic).await?;
+        let opened = Instant::now();
+        let metadata = Arc::new(client.topic_or_create(topic).await?);
         let identity = match options.acks {
             RequiredAcks::All => Some(producer_id(&client).await?),
             RequiredAcks::None | RequiredAcks::Leader => None,
@@ -119,6 +130,8 @@ impl Producer {
             room: Arc::new(Semaphore::new(BUFFER_BYTES)),
             failure: Mutex::default(),
             on_delivery,
+            opened,
+            leaders: tokio::sync::Mutex::new(Leaders { asked: opened, topic: metadata.clone() }),
         });
         let lanes: Vec<_> = metadata.partitions.iter().map(|partition| Lane::new(partition.index)).collect();
         let mut tasks = JoinSet::new();

@@ -134,6 +134,7 @@ const FOREIGN: &[&str] = &[
     "LOG",
     "LOG_FORMAT",
     "BOOTSTRAP",
+    "ADMIN",
     "OUTPUT",
     "BIN",
     "PEER",

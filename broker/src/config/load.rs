@@ -393,6 +393,7 @@ mod tests {
             ("CHRONIK_PORT", "tcp://10.0.0.1:9092"),
             ("CHRONIK_PORT_9092_TCP_ADDR", "10.0.0.1"),
             ("CHRONIK_BOOTSTRAP", "localhost:9092"),
+            ("CHRONIK_ADMIN", "localhost:9391"),
         ];
         assert!(load(None, pairs(&environment), []).is_ok());
     }

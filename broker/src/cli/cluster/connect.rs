@@ -16,6 +16,8 @@ use crate::io::net::Network;
 use crate::io::net::real::RealNetwork;
 use crate::io::net::tls::TlsNetwork;
 
+/// Where an admin service is looked for when nothing is said: where one on this machine serves by default.
+pub(in crate::cli) const DEFAULT_ADMIN: &str = "localhost:9391";
 /// How long an answer may take: a change of the Raft group takes up to 30 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// How long one address may take to show that a node is there.
@@ -31,7 +33,7 @@ pub(in crate::cli) struct AdminAddress {
         long,
         global = true,
         value_name = "HOST:PORT[,…]",
-        default_value = "localhost:9391",
+        default_value = DEFAULT_ADMIN,
         env = "CHRONIK_ADMIN",
         hide_env = true
     )]
@@ -39,6 +41,13 @@ pub(in crate::cli) struct AdminAddress {
     /// Where links are TLS: the folder with ca.crt, tls.crt and tls.key of a node or an operator
     #[arg(long, global = true, value_name = "DIR", env = "CHRONIK_TLS_DIR", hide_env = true)]
     tls_dir: Option<PathBuf>,
+}
+
+impl AdminAddress {
+    /// `HOST:PORT[,…]`.
+    pub(in crate::cli) fn addresses(&self) -> &str {
+        &self.admin
+    }
 }
 
 /// A node's admin service that has answered.

@@ -14,6 +14,7 @@ use super::output::Output;
 use super::{Failure, Shared};
 use crate::admin::proto::PartitionResult;
 use connect::AdminAddress;
+pub(super) use connect::DEFAULT_ADMIN;
 
 #[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
@@ -21,6 +22,13 @@ pub(super) struct ClusterArgs {
     admin: AdminAddress,
     #[command(subcommand)]
     command: ClusterCommand,
+}
+
+impl ClusterArgs {
+    /// Where the admin service is.
+    pub(super) fn admin(&self) -> &str {
+        self.admin.addresses()
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::super::cluster::{RETRY_FOR, RETRY_PAUSE};
 use super::super::records::{self, NewRecord, ProducerPosition};
 use super::super::{ClientError, Connection, check};
-use super::{Delivery, RequiredAcks, Shared};
+use super::{Delivery, Leaders, RequiredAcks, Shared};
 use crate::kafka::wire::ErrorCode;
 use crate::log::batch::sequence_after;
 use crate::message;
@@ -104,7 +104,13 @@ pub(super) async fn run(lane: Arc<Lane>, shared: Arc<Shared>) {
 async fn deliver_all(lane: &Lane, shared: &Shared) -> Result<(), ClientError> {
     let mut sequence = 0_i32;
     let mut under_way: VecDeque<Sealed> = VecDeque::new();
-    let mut connection = leader(lane, shared).await?;
+    if !has_something(lane).await {
+        return Ok(());
+    }
+    let mut connection = match leader(lane, shared, shared.opened).await {
+        Err(why) if why.is_retriable() => reconnect(lane, shared, None, why).await?,
+        settled => settled?,
+    };
     loop {
         let mut answers = FuturesOrdered::new();
         for batch in &under_way {
@@ -137,6 +143,19 @@ async fn deliver_all(lane: &Lane, shared: &Shared) -> Result<(), ClientError> {
     }
 }
 
+/// Waits for the first record; false when none will come: who has nothing to send needs no leader.
+async fn has_something(lane: &Lane) -> bool {
+    loop {
+        {
+            let queue = lane.queue.lock();
+            if !queue.batches.is_empty() || queue.finished {
+                return !queue.batches.is_empty();
+            }
+        }
+        lane.changed.notified().await;
+    }
+}
+
 fn is_done(lane: &Lane) -> bool {
     let queue = lane.queue.lock();
     queue.finished && queue.batches.is_empty()
@@ -159,9 +178,19 @@ fn seal(lane: &Lane, shared: &Shared, sequence: &mut i32) -> Option<Sealed> {
     Some(Sealed { data, delivery, _room: batch.room })
 }
 
-async fn leader(lane: &Lane, shared: &Shared) -> Result<Arc<Connection>, ClientError> {
-    let topic = shared.client.topic(&shared.topic).await?;
-    let leader = topic.partitions.iter().find(|partition| partition.index == lane.partition).and_then(|p| p.leader);
+/// The lane's leader, as the cluster told it at this time or later.
+async fn leader(lane: &Lane, shared: &Shared, since: Instant) -> Result<Arc<Connection>, ClientError> {
+    let topic = {
+        // Whoever waits here finds what another lane was told meanwhile.
+        let mut leaders = shared.leaders.lock().await;
+        if leaders.asked < since {
+            let asked = Instant::now();
+            *leaders = Leaders { asked, topic: Arc::new(shared.client.topic(&shared.topic).await?) };
+        }
+        leaders.topic.clone()
+    };
+    let at = topic.partitions.binary_search_by_key(&lane.partition, |partition| partition.index);
+    let leader = at.ok().and_then(|at| topic.partitions[at].leader);
     let no_leader = || ClientError::NoLeader { topic: shared.topic.clone(), partition: lane.partition };
     shared.client.broker(leader.ok_or_else(no_leader)?).await
 }
@@ -175,8 +204,10 @@ async fn reconnect(
 ) -> Result<Arc<Connection>, ClientError> {
     let waited = oldest.and_then(|batch| batch.delivery.queued_at.first()).map_or_else(Instant::now, |since| *since);
     while waited.elapsed() < RETRY_FOR {
+        shared.client.tries_again(&why);
+        let failed = Instant::now();
         tokio::time::sleep(RETRY_PAUSE).await;
-        match leader(lane, shared).await {
+        match leader(lane, shared, failed).await {
             Ok(connection) => return Ok(connection),
             Err(again) if again.is_retriable() => why = again,
             Err(fatal) => return Err(fatal),
