@@ -12,9 +12,6 @@ use crate::kafka::wire::ErrorCode;
 use crate::message;
 use crate::metadata::{Command, Image, Move};
 
-/// What Kafka says where there is nothing to cancel.
-const NO_REASSIGNMENT: &str = "No partition reassignment is in progress.";
-
 /// Begins and cancels reassignments; the controller completes them.
 pub async fn handle(
     context: &RequestContext,
@@ -78,7 +75,8 @@ fn plan(
     let Some(replicas) = &wanted.replicas else {
         return match registration.reassignment {
             Some(_) => Ok(Change::Cancel(partition)),
-            None => Err(Refusal::new(ErrorCode::NoReassignmentInProgress, NO_REASSIGNMENT)),
+            // Kafka sends this code without a text.
+            None => Err(Refusal::bare(ErrorCode::NoReassignmentInProgress)),
         };
     };
     let target = registered_replicas(image, replicas)?;
@@ -163,6 +161,8 @@ mod tests {
         ] {
             let response = ask(&plane, vec![topic.clone()], allow).await;
             assert_eq!(codes(&response), [expected.code()], "{topic:?}");
+            let text = &response.responses[0].partitions[0].error_message;
+            assert_eq!(text.is_none(), expected == ErrorCode::NoReassignmentInProgress, "{topic:?}");
             assert_eq!(response.error_code, 0);
             assert_eq!(response.allow_replication_factor_change, allow);
         }

@@ -25,10 +25,10 @@ fn answer(request: &UpdateFeaturesRequest, version: i16) -> UpdateFeaturesRespon
         Deadline::of_request(request.timeout_ms).and_then(|_| request.feature_updates.iter().try_for_each(check));
     let (error_code, error_message) = code_and_text(&outcome);
     let mut response = message!(UpdateFeaturesResponse { error_code, error_message });
-    if version <= 1 {
+    // Old versions name each feature, but as Kafka does only where all are granted: an error stands above them alone.
+    if version <= 1 && outcome.is_ok() {
         let result = |update: &FeatureUpdateKey| {
-            let (error_code, error_message) = code_and_text(&outcome);
-            message!(UpdatableFeatureResult { feature: update.feature.clone(), error_code, error_message })
+            message!(UpdatableFeatureResult { feature: update.feature.clone(), error_message: None })
         };
         response.results = request.feature_updates.iter().map(result).collect();
     }
@@ -97,11 +97,15 @@ mod tests {
     }
 
     #[test]
-    fn one_error_fails_all_and_old_versions_name_each() {
-        let updates = [("metadata.version", 33, 1), ("no.such.feature", 1, 1)];
-        let codes = |version| ask(&updates, version).results.iter().map(|it| it.error_code).collect::<Vec<_>>();
-        assert_eq!(codes(1), [ErrorCode::InvalidUpdateVersion.code(); 2]);
-        assert_eq!(codes(2), [0; 0]);
+    fn one_error_fails_all_and_old_versions_name_each_that_is_granted() {
+        let granted = ("metadata.version", 33, 1);
+        for version in 0..=2 {
+            let refused = ask(&[granted, ("no.such.feature", 1, 1)], version);
+            assert_eq!(refused.error_code, ErrorCode::InvalidUpdateVersion.code());
+            assert_eq!(refused.results, []);
+            let codes: Vec<_> = ask(&[granted], version).results.iter().map(|it| it.error_code).collect();
+            assert_eq!(codes, vec![0; usize::from(version <= 1)]);
+        }
     }
 
     #[test]
