@@ -3,13 +3,15 @@
 //! What is acknowledged and only in the journal must find room in its file later, whoever fills the disk meanwhile. So
 //! no more is put off than the ballast holds, and nothing without one.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use super::file::WalFile;
 use super::is_full_error;
 use super::journal::ring::write_zeros;
 use crate::io::disk::{BLOCK_BYTES, Disk, OpenMode};
@@ -21,9 +23,13 @@ pub(super) struct Ballast {
     bytes: u64,
     /// Whether it is there, whole.
     there: AtomicBool,
-    removal: Mutex<()>,
     /// Bytes of disk that all that is put off needs at most.
     taken: AtomicU64,
+    /// Files of which something is put off, by their addresses.
+    files: Mutex<BTreeMap<usize, Weak<WalFile>>>,
+    /// Held, shared, by who writes to a file what was not put off, and alone by who writes what was into the ballast's
+    /// room: nobody else is to take it. Locked before any file's tail.
+    room: RwLock<()>,
 }
 
 /// What so many bytes of one file need on a disk that gives whole blocks: the first may begin in a block that the file
@@ -44,8 +50,8 @@ impl Ballast {
         if length.is_some() && !there {
             disk.remove_file(&path)?;
         }
-        let (there, removal, taken) = (AtomicBool::new(there), Mutex::default(), AtomicU64::new(0));
-        Ok(Self { disk, path, bytes, there, removal, taken })
+        let (there, taken) = (AtomicBool::new(there), AtomicU64::new(0));
+        Ok(Self { disk, path, bytes, there, taken, files: Mutex::default(), room: RwLock::default() })
     }
 
     /// Where it is.
@@ -73,27 +79,38 @@ impl Ballast {
         }
     }
 
-    /// Takes so much room of it, if there is so much.
-    pub(super) fn take(&self, room: u64) -> bool {
+    /// Takes so much more room of it for a file, if there is so much.
+    pub(super) fn take(&self, room: u64, file: &Weak<WalFile>) -> bool {
         let taken = |taken: u64| taken.checked_add(room).filter(|all| *all <= self.bytes);
-        self.there.load(Ordering::Acquire)
-            && self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
-    }
-
-    /// Gives room back.
-    pub(super) fn give_back(&self, room: u64) {
-        self.taken.fetch_sub(room, Ordering::Relaxed);
-    }
-
-    /// Makes its room free for what was put off. Nothing more is put off until it is made again.
-    pub(super) fn drop_off(&self) -> io::Result<()> {
-        // Whoever comes second finds the room free, too.
-        let _removing = self.removal.lock();
-        if !self.there.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        let there = self.there.load(Ordering::Acquire)
+            && self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok();
+        if there && room > 0 {
+            self.files.lock().entry(file.as_ptr().addr()).or_insert_with(|| file.clone());
         }
-        tracing::warn!(path = %self.path.display(), "the disk is full: the ballast makes room for what was acknowledged");
-        self.remove()
+        there
+    }
+
+    /// Gives back all the room that a file has.
+    pub(super) fn give_back(&self, room: u64, file: &Weak<WalFile>) {
+        self.taken.fetch_sub(room, Ordering::Relaxed);
+        self.files.lock().remove(&file.as_ptr().addr());
+    }
+
+    /// For as long as something is written to a file that was not put off.
+    pub(super) fn spared(&self) -> RwLockReadGuard<'_, ()> {
+        self.room.read()
+    }
+
+    /// The disk is full: writes all that is put off, in the room of the ballast. Nothing more is put off until it is made
+    /// again.
+    pub(super) fn use_up(&self) -> io::Result<()> {
+        let _alone = self.room.write();
+        if self.there.swap(false, Ordering::AcqRel) {
+            tracing::warn!(path = %self.path.display(), "the disk is full: the ballast makes room for what was acknowledged");
+            self.remove()?;
+        }
+        let files: Vec<_> = self.files.lock().values().filter_map(Weak::upgrade).collect();
+        files.into_iter().try_for_each(|file| file.write_tail_into_room().map(drop))
     }
 
     fn remove(&self) -> io::Result<()> {

@@ -31,7 +31,7 @@ pub struct WalFile {
     /// Whether the handle was used since the cache last looked.
     used: AtomicBool,
     ballast: Arc<Ballast>,
-    /// Taken before `shared`, and held while it is written.
+    /// Taken before `shared`, after the ballast's `room`; held while it is written.
     tail: Mutex<Tail>,
     shared: Mutex<Shared>,
     /// Touched by the committer only.
@@ -153,6 +153,7 @@ impl WalFile {
     /// after a crash.
     pub(super) fn write(&self, parts: &[IoSlice<'_>], start: u64) -> Result<Option<Refusal>, WalError> {
         let path = self.path.as_path();
+        let _spared = self.ballast.spared();
         let mut tail = self.tail.lock();
         if self.put_off(&mut tail, parts, start) {
             return Ok(None);
@@ -191,7 +192,10 @@ impl WalFile {
     fn put_off(&self, tail: &mut Tail, parts: &[IoSlice<'_>], start: u64) -> bool {
         let bytes = tail.len() + parts.iter().map(|part| part.len()).sum::<usize>();
         let mut shared = self.shared.lock();
-        if bytes > TAIL_BYTES || shared.handle.is_none() || !self.ballast.take(room_for(bytes) - room_for(tail.len())) {
+        if bytes > TAIL_BYTES
+            || shared.handle.is_none()
+            || !self.ballast.take(room_for(bytes) - room_for(tail.len()), &self.me)
+        {
             return false;
         }
         shared.writes += 1;
@@ -201,25 +205,32 @@ impl WalFile {
 
     /// Writes what was put off; gives the writes done, for `set_synced`.
     pub(super) fn write_tail(&self) -> io::Result<u64> {
+        match self.write_tail_into_room() {
+            Err(error) if is_full_error(&error) => {
+                self.ballast.use_up()?;
+                self.write_tail_into_room()
+            }
+            written => written,
+        }
+    }
+
+    /// Like `write_tail`, with the room that there is.
+    pub(super) fn write_tail_into_room(&self) -> io::Result<u64> {
         let mut tail = self.tail.lock();
         if !tail.is_empty() {
             let handle = self.shared.lock().handle.clone();
             let handle = handle.expect("a file is open from when something is put off until it is synced");
-            let parts = [IoSlice::new(tail.bytes())];
-            match handle.write_all_at(&parts, tail.start()) {
-                Err(error) if is_full_error(&error) => {
-                    self.ballast.drop_off()?;
-                    handle.write_all_at(&parts, tail.start())?;
-                }
-                written => written?,
-            }
+            handle.write_all_at(&[IoSlice::new(tail.bytes())], tail.start())?;
             self.forget(&mut tail);
         }
         Ok(self.shared.lock().writes)
     }
 
     fn forget(&self, tail: &mut Tail) {
-        self.ballast.give_back(room_for(tail.len()));
+        if tail.is_empty() {
+            return;
+        }
+        self.ballast.give_back(room_for(tail.len()), &self.me);
         tail.written();
     }
 
