@@ -41,7 +41,9 @@ impl Tail {
             self.start = position;
         }
         assert_eq!(self.end(), position, "what is put off follows what was put off before");
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
     }
 
     /// Forgets what was written, and its memory: most files are not appended to for long.
