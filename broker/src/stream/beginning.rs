@@ -22,13 +22,9 @@ pub(super) fn beginning(offer: &Offer, follower: &FollowerState) -> Elected {
     Elected { epochs: offer.epochs.entries().to_vec(), truncate_to, start_at: truncate_to.max(offer.start) }
 }
 
-/// Where the logs part. Nothing is in common where no epoch is, unless the follower's records were all deleted: what it
-/// had was committed then, and it has nothing that could differ.
+/// Where the logs part. Nothing is in common where no epoch is.
 fn common_end(offer: &Offer, follower: &FollowerState) -> Offset {
     let mut end = follower.flushed_end;
-    if follower.log_start >= end {
-        return end.min(offer.end);
-    }
     #[cfg(test)]
     if crate::sim::planted(crate::sim::Plant::NoTruncation) {
         return end.min(offer.end);
@@ -89,19 +85,6 @@ mod tests {
             let found = (elected.truncate_to.get(), elected.start_at.get());
             assert_eq!(found, expected, "{epochs:?} {others:?} {flushed_end}");
         }
-    }
-
-    #[test]
-    fn rule_3_a_follower_whose_records_were_all_deleted_goes_on_where_it_ended() {
-        let emptied = |epochs, at| FollowerState { log_start: Offset::new(at), ..follower(epochs, at) };
-        for (end, expected) in [(150, 100), (100, 100), (60, 60)] {
-            for epochs in [&[] as &[(i32, i64)], &[(0, 40)]] {
-                let elected = beginning(&offer(&[(0, 0)], 0, end), &emptied(epochs, 100));
-                assert_eq!((elected.truncate_to.get(), elected.start_at.get()), (expected, expected), "{epochs:?}");
-            }
-        }
-        let elected = beginning(&offer(&[(0, 120)], 120, 150), &emptied(&[], 100));
-        assert_eq!(elected.start_at.get(), 120, "what the leader has deleted is not waited for");
     }
 
     /// Records as epochs, one by offset: what histories are made of.

@@ -406,19 +406,12 @@ impl Partition {
         due.settle();
     }
 
-    #[cfg(test)]
-    pub(super) fn min_insync(&self) -> usize {
-        self.progress.lock().min_insync
-    }
-
-    /// Takes a registration, with the `min.insync.replicas` of the same image: neither counts with the other's past. `leads`
-    /// says whether this node leads by it. Returns the epoch when a leadership of this node began. Waits for a cut of the
-    /// log that a leader before has ordered.
+    /// Takes a registration. `leads` says whether this node leads by it. Returns the epoch when a leadership of this
+    /// node began. Waits for a cut of the log that a leader before has ordered.
     pub(super) fn register(
         &self,
         registration: &PartitionRegistration,
         leads: bool,
-        min_insync: usize,
     ) -> Result<Option<LeaderEpoch>, LogError> {
         let follower = self.follower.lock();
         let mut leadership = self.leadership.write();
@@ -437,8 +430,6 @@ impl Partition {
             if leadership.epoch != Some(epoch) {
                 progress.following = None;
             }
-            progress.min_insync = min_insync;
-            progress.isr.set_min_insync(min_insync);
             if begins {
                 self.begin_leadership(&mut progress, registration);
             } else if leads {

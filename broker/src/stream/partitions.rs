@@ -244,8 +244,9 @@ impl Changes<'_> {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, registration) in topic.partitions.iter().enumerate() {
             let existing = known.as_ref().and_then(|known| known.partitions.get(index)?.as_ref());
-            let unchanged =
-                before.and_then(|before| before.partitions.get(index)).is_some_and(|before| before == registration);
+            let unchanged = before
+                .and_then(|before| before.partitions.get(index))
+                .is_some_and(|before| Arc::ptr_eq(before, registration));
             if unchanged {
                 partitions.push(existing.cloned());
                 continue;
@@ -259,11 +260,11 @@ impl Changes<'_> {
             }
             let partition = match existing {
                 Some(existing) => Arc::clone(existing),
-                None => self.open(topic.id, name, index, &config)?,
+                None => self.open(topic.id, name, index, &config, min_insync)?,
             };
             let before = before.and_then(|before| before.partitions.get(index));
             self.followers_changed |= before.is_some_and(|before| before.replicas != registration.replicas);
-            self.register(&partition, registration, min_insync)?;
+            self.register(&partition, registration)?;
             partitions.push(Some(partition));
         }
         let replicas = Arc::new(TopicReplicas { name: Arc::clone(name), partitions });
@@ -279,22 +280,20 @@ impl Changes<'_> {
         name: &Arc<str>,
         index: usize,
         config: &Arc<LogConfig>,
+        min_insync: usize,
     ) -> Result<Arc<Partition>, LogError> {
         let id = TopicPartition { topic, partition: PartitionIndex::new(index as i32) };
         let log = self.host.logs.open_or_create(name, id, Arc::clone(config))?;
         let (wal, news) = (Arc::clone(&self.host.wal), Arc::clone(&self.host.news));
-        Ok(Partition::new(id, Arc::clone(name), self.host.node, log, wal, news))
+        let partition = Partition::new(id, Arc::clone(name), self.host.node, log, wal, news);
+        partition.configure(Arc::clone(config), min_insync);
+        Ok(partition)
     }
 
-    fn register(
-        &mut self,
-        partition: &Arc<Partition>,
-        registration: &PartitionRegistration,
-        min_insync: usize,
-    ) -> Result<(), LogError> {
+    fn register(&mut self, partition: &Arc<Partition>, registration: &PartitionRegistration) -> Result<(), LogError> {
         let led = partition.leading();
         let leads = self.leads(registration);
-        let begun = partition.register(registration, leads, min_insync)?;
+        let begun = partition.register(registration, leads)?;
         if led.is_some() && (begun.is_some() || !leads) {
             self.events.push(Event::Resigned(Arc::clone(partition)));
         }

@@ -14,7 +14,7 @@ use crate::io::clock::SystemClock;
 use crate::io::disk::sim::SimDisk;
 use crate::log::{BatchBuilder, Compression, LogConfig, LogStore, StoreOptions};
 use crate::metadata::testing::InstantPlane;
-use crate::metadata::{Command, ConfigResource, Image, MetadataPlane, NewTopic, PartitionRegistration};
+use crate::metadata::{Command, Image, MetadataPlane, NewTopic, PartitionRegistration};
 use crate::wal::{Durability, GroupCommitWal, Stepper, WalOptions};
 
 /// This node.
@@ -31,11 +31,8 @@ impl TopicSettings for SameSettings {
         Arc::clone(&self.log.lock())
     }
 
-    /// As the image says, if it does.
-    fn min_insync_replicas(&self, image: &Image, topic: &str) -> usize {
-        let topic = ConfigResource::Topic(topic.into());
-        let set = image.config(&topic, "min.insync.replicas").and_then(|value| value.parse().ok());
-        set.unwrap_or_else(|| self.min_insync.load(Ordering::Relaxed))
+    fn min_insync_replicas(&self, _image: &Image, _topic: &str) -> usize {
+        self.min_insync.load(Ordering::Relaxed)
     }
 }
 
@@ -213,10 +210,10 @@ impl DataWaiter for Told {
 
 /// Gives this node a leadership that the plane knows nothing of.
 pub(crate) fn lead(partition: &Partition, registration: &PartitionRegistration) {
-    partition.register(registration, true, partition.min_insync()).expect("the simulated disk has not failed");
+    partition.register(registration, true).expect("the simulated disk has not failed");
 }
 
 /// Gives another node a leadership that the plane knows nothing of.
 pub(crate) fn follow(partition: &Partition, registration: &PartitionRegistration) {
-    partition.register(registration, false, partition.min_insync()).expect("the simulated disk has not failed");
+    partition.register(registration, false).expect("the simulated disk has not failed");
 }

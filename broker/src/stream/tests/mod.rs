@@ -18,7 +18,7 @@ use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionIndex, TopicId, Topi
 use crate::io::disk::sim::SimDisk;
 use crate::log::Origin;
 use crate::metadata::testing::node;
-use crate::metadata::{AlterPartition, Command, Image, NewTopic, Outcome, State, snapshot};
+use crate::metadata::{AlterPartition, Command, Image, NewTopic, Outcome, State};
 use crate::stream::replication::Leaders;
 use crate::stream::testing::value_batch;
 use crate::stream::{AckWaiter, Acks, Partition, PartitionError};
@@ -117,21 +117,6 @@ impl Cluster {
 
     pub(super) fn epoch_of(&self, member: usize) -> BrokerEpoch {
         self.image().node(NodeId::new(member as i32)).expect("registered").epoch
-    }
-
-    pub(super) fn topic(&self) -> TopicId {
-        self.partition.topic
-    }
-
-    /// The newest image as a node has it that gets it as a snapshot.
-    pub(super) fn take_snapshot(&mut self) {
-        let image = snapshot::decode(snapshot::encode(self.image()).into()).expect("what was encoded is read");
-        self.images.push(Arc::new(image));
-    }
-
-    /// How many proposals are under way.
-    pub(super) fn proposals(&self) -> usize {
-        self.proposals.len()
     }
 
     /// The in-sync replicas as Raft has them.

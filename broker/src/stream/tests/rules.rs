@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cluster, LAG_MAX, TOPIC};
-use crate::ids::{NodeId, Offset, PartitionIndex};
-use crate::metadata::{Command, ConfigResource};
+use super::{Cluster, LAG_MAX};
 use crate::stream::{Acks, PartitionError};
 
 fn led_by_0(min_insync: usize) -> Cluster {
@@ -112,67 +110,6 @@ fn rule_6_a_refusal_ends_a_proposal_only_once_the_image_has_reached_it() {
     assert!(cluster.tick(), "now it asks anew");
     cluster.commit_proposals();
     assert_eq!(cluster.isr(), [0]);
-}
-
-#[test]
-fn rule_3_an_in_sync_replica_whose_records_were_all_deleted_never_goes_back() {
-    let mut cluster = led_by_0(1);
-    (0..5).for_each(|_| drop(cluster.produce(0, Acks::All)));
-    cluster.settle();
-    // Each replica deletes by itself what is too old: node 1 has done so, node 0 will.
-    let replica = cluster.replica(1).expect("it runs");
-    replica.log().follow_start(Offset::new(5));
-    assert_eq!(replica.offsets().log_start.get(), 5);
-    cluster.cut(0, 1);
-    cluster.settle();
-    let offsets = replica.offsets();
-    assert_eq!((offsets.log_start.get(), offsets.log_end.get()), (5, 5));
-    assert_eq!(cluster.isr(), [0, 1, 2]);
-}
-
-#[test]
-fn rule_6_a_minimum_and_an_isr_of_one_image_take_effect_together() {
-    let mut cluster = led_by_0(1);
-    let waiting = cluster.produce(0, Acks::All).expect("taken");
-    cluster.flush(0);
-    let resource = ConfigResource::Topic(TOPIC.into());
-    let changes = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
-    cluster.command(Command::SetConfigs { resource, changes });
-    for member in [1, 2] {
-        cluster.crash(member, None);
-        cluster.fence(member);
-    }
-    // With a minimum of one, node 0 alone would do; but one of the others stays eligible from the new minimum on.
-    cluster.deliver_images();
-    let too_few = PartitionError::NotEnoughReplicasAfterAppend.to_string();
-    assert_eq!(cluster.failure(waiting), Some(too_few));
-}
-
-#[test]
-fn rule_6_a_proposal_outlives_an_image_that_came_as_a_snapshot() {
-    let mut cluster = led_by_0(1);
-    cluster.crash(2, None);
-    cluster.fence(2);
-    cluster.settle();
-    assert_eq!(cluster.isr(), [0, 1]);
-    cluster.restart(2, false);
-    while cluster.proposals() == 0 {
-        cluster.deliver_images();
-        cluster.connect();
-        (0..cluster.links()).for_each(|which| cluster.step_link(which));
-        (0..3).for_each(|member| cluster.flush(member));
-        cluster.tick();
-    }
-    // The topic gets another partition, and node 0 hears of it by a snapshot of Raft's.
-    let (topic, existing) = (cluster.topic(), PartitionIndex::new(1));
-    let assignment = vec![vec![NodeId::new(1)]];
-    cluster.command(Command::CreatePartitions { topic, existing, assignment });
-    cluster.take_snapshot();
-    cluster.deliver_image(0, 10);
-    assert_eq!(cluster.proposals(), 1, "it may be committed: node 2 goes on to count");
-    let waiting = cluster.produce(0, Acks::All).expect("taken");
-    run_without(&mut cluster, 2);
-    assert!(!cluster.acked(waiting), "node 2 does not have it");
 }
 
 #[test]
