@@ -406,12 +406,14 @@ impl Partition {
         due.settle();
     }
 
-    /// Takes a registration. `leads` says whether this node leads by it. Returns the epoch when a leadership of this
-    /// node began. Waits for a cut of the log that a leader before has ordered.
+    /// Takes a registration, with the `min.insync.replicas` of the same image: an ISR is enough, or not, by the minimum
+    /// that it was committed under. `leads` says whether this node leads by it. Returns the epoch when a leadership of
+    /// this node began. Waits for a cut of the log that a leader before has ordered.
     pub(super) fn register(
         &self,
         registration: &PartitionRegistration,
         leads: bool,
+        min_insync: usize,
     ) -> Result<Option<LeaderEpoch>, LogError> {
         let follower = self.follower.lock();
         let mut leadership = self.leadership.write();
@@ -430,6 +432,8 @@ impl Partition {
             if leadership.epoch != Some(epoch) {
                 progress.following = None;
             }
+            progress.min_insync = min_insync;
+            progress.isr.set_min_insync(min_insync);
             if begins {
                 self.begin_leadership(&mut progress, registration);
             } else if leads {

@@ -260,11 +260,11 @@ impl Changes<'_> {
             }
             let partition = match existing {
                 Some(existing) => Arc::clone(existing),
-                None => self.open(topic.id, name, index, &config, min_insync)?,
+                None => self.open(topic.id, name, index, &config)?,
             };
             let before = before.and_then(|before| before.partitions.get(index));
             self.followers_changed |= before.is_some_and(|before| before.replicas != registration.replicas);
-            self.register(&partition, registration)?;
+            self.register(&partition, registration, min_insync)?;
             partitions.push(Some(partition));
         }
         let replicas = Arc::new(TopicReplicas { name: Arc::clone(name), partitions });
@@ -280,20 +280,22 @@ impl Changes<'_> {
         name: &Arc<str>,
         index: usize,
         config: &Arc<LogConfig>,
-        min_insync: usize,
     ) -> Result<Arc<Partition>, LogError> {
         let id = TopicPartition { topic, partition: PartitionIndex::new(index as i32) };
         let log = self.host.logs.open_or_create(name, id, Arc::clone(config))?;
         let (wal, news) = (Arc::clone(&self.host.wal), Arc::clone(&self.host.news));
-        let partition = Partition::new(id, Arc::clone(name), self.host.node, log, wal, news);
-        partition.configure(Arc::clone(config), min_insync);
-        Ok(partition)
+        Ok(Partition::new(id, Arc::clone(name), self.host.node, log, wal, news))
     }
 
-    fn register(&mut self, partition: &Arc<Partition>, registration: &PartitionRegistration) -> Result<(), LogError> {
+    fn register(
+        &mut self,
+        partition: &Arc<Partition>,
+        registration: &PartitionRegistration,
+        min_insync: usize,
+    ) -> Result<(), LogError> {
         let led = partition.leading();
         let leads = self.leads(registration);
-        let begun = partition.register(registration, leads)?;
+        let begun = partition.register(registration, leads, min_insync)?;
         if led.is_some() && (begun.is_some() || !leads) {
             self.events.push(Event::Resigned(Arc::clone(partition)));
         }

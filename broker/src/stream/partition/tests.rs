@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression};
 use crate::metadata::Command;
-use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, follow, lead, registration};
+use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
     partition.append(batch(records), acks, Origin::Client, Admission::unbounded())
@@ -89,12 +89,11 @@ fn fewer_replicas_than_the_minimum_are_enough() {
 fn an_isr_that_shrinks_below_the_minimum_fails_those_who_wait() {
     let node = Node::stepped();
     let partition = node.partition("t");
-    partition.configure(partition.log().config(), 2);
-    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
+    lead_with(&partition, &registration(1, &[0, 1], &[0, 1]), 2);
     let told = Arc::new(Told::default());
     append_and_ask(&partition, Acks::All, &told, 0);
     node.flush();
-    lead(&partition, &registration(1, &[0, 1], &[0]));
+    lead_with(&partition, &registration(1, &[0, 1], &[0]), 2);
     assert_eq!(told.settled(), failed(0, &PartitionError::NotEnoughReplicasAfterAppend));
     assert_eq!(partition.offsets().high_watermark.get(), 0, "and nothing is committed");
 }

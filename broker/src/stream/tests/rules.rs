@@ -127,6 +127,40 @@ fn rule_9_too_small_an_isr_refuses_and_fails_who_waits() {
 }
 
 #[test]
+fn rule_9_a_shrink_is_held_to_the_minimum_of_its_own_image() {
+    let mut cluster = led_by_0(1);
+    let waiting = cluster.produce(0, Acks::All).expect("taken");
+    cluster.flush(0);
+    cluster.set_min_insync(2);
+    cluster.fence(1);
+    cluster.fence(2);
+    cluster.deliver_image(0, usize::MAX >> 1);
+    assert!(!cluster.acked(waiting), "whoever is eligible outside the ISR has nothing of it");
+    let too_few = PartitionError::NotEnoughReplicasAfterAppend.to_string();
+    assert_eq!(cluster.failure(waiting), Some(too_few));
+    assert_eq!(cluster.replica(0).expect("it runs").offsets().high_watermark.get(), 0);
+}
+
+#[test]
+fn rule_9_a_new_leader_is_held_to_the_minimum_of_its_own_image() {
+    let mut cluster = led_by_0(1);
+    let value = cluster.produce(0, Acks::All).expect("taken");
+    for _ in 0..12 {
+        (0..cluster.links()).for_each(|which| cluster.step_link(which));
+        cluster.flush(0);
+        cluster.flush(1);
+    }
+    assert!(!cluster.acked(value), "node 2 has not flushed it");
+    cluster.set_min_insync(2);
+    cluster.fence(2);
+    cluster.fence(0);
+    cluster.deliver_image(1, usize::MAX >> 1);
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.isr(), [1]);
+    assert_eq!(cluster.replica(1).expect("it runs").offsets().high_watermark.get(), 0, "nothing is committed by one");
+}
+
+#[test]
 fn rule_12_a_new_leader_tells_no_latest_offset_before_its_epoch_is_committed() {
     let mut cluster = led_by_0(1);
     cluster.produce(0, Acks::All).expect("taken");
