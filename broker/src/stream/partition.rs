@@ -436,7 +436,8 @@ impl Partition {
             progress.isr.set_min_insync(min_insync);
             if begins {
                 self.begin_leadership(&mut progress, registration);
-            } else if leads {
+            } else if leads && registration.partition_epoch != progress.partition_epoch {
+                // The registration that is known already is no proposal's outcome (rule 6).
                 progress.isr.commit(&registration.replicas, &registration.isr);
                 progress.membership.commit(&registration.replicas);
                 self.tails.keep(&registration.replicas);

@@ -244,9 +244,8 @@ impl Changes<'_> {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, registration) in topic.partitions.iter().enumerate() {
             let existing = known.as_ref().and_then(|known| known.partitions.get(index)?.as_ref());
-            let unchanged = before
-                .and_then(|before| before.partitions.get(index))
-                .is_some_and(|before| Arc::ptr_eq(before, registration));
+            // By value: an image that comes from a snapshot shares nothing with the one before.
+            let unchanged = before.and_then(|before| before.partitions.get(index)) == Some(registration);
             if unchanged {
                 partitions.push(existing.cloned());
                 continue;

@@ -156,6 +156,11 @@ pub(crate) fn registration(epoch: i32, replicas: &[i32], isr: &[i32]) -> Partiti
     }
 }
 
+/// The registration as the next change of the same leadership.
+pub(crate) fn changed(registration: PartitionRegistration) -> PartitionRegistration {
+    PartitionRegistration { partition_epoch: registration.partition_epoch.next(), ..registration }
+}
+
 /// A batch of so many records.
 pub(crate) fn batch(records: usize) -> Bytes {
     let empty = BatchBuilder::new(Compression::None);

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::ids::{ProducerEpoch, ProducerId};
+use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression};
 use crate::metadata::Command;
-use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, follow, lead, lead_with, registration};
+use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
     partition.append(batch(records), acks, Origin::Client, Admission::unbounded())
@@ -62,7 +62,7 @@ fn acks_all_waits_for_every_member_of_the_isr_and_acks_1_for_none() {
     append_and_ask(&partition, Acks::All, &told, 1);
     node.flush();
     assert_eq!(told.settled(), acknowledged(&[0]));
-    lead(&partition, &registration(1, &[0, 1], &[0]));
+    lead(&partition, &changed(registration(1, &[0, 1], &[0])));
     assert_eq!(told.settled(), acknowledged(&[0, 1]), "the follower has left the ISR, and one is the minimum");
 }
 
@@ -93,9 +93,33 @@ fn an_isr_that_shrinks_below_the_minimum_fails_those_who_wait() {
     let told = Arc::new(Told::default());
     append_and_ask(&partition, Acks::All, &told, 0);
     node.flush();
-    lead_with(&partition, &registration(1, &[0, 1], &[0]), 2);
+    lead_with(&partition, &changed(registration(1, &[0, 1], &[0])), 2);
     assert_eq!(told.settled(), failed(0, &PartitionError::NotEnoughReplicasAfterAppend));
     assert_eq!(partition.offsets().high_watermark.get(), 0, "and nothing is committed");
+}
+
+#[test]
+fn rule_6_a_registration_that_is_known_already_ends_no_proposal() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let follower = NodeId::new(1);
+    let known = registration(1, &[0, 1], &[0]);
+    lead(&partition, &known);
+    partition.acked(known.leader_epoch, follower, BrokerEpoch::FIRST, Offset::FIRST);
+    let proposed = |partition: &Partition| {
+        let mut progress = partition.progress.lock();
+        progress.isr.propose(&[NODE, follower]);
+        progress.membership.propose(known.partition_epoch);
+    };
+    proposed(&partition);
+    lead(&partition, &known);
+    assert!(partition.progress.lock().membership.is_open(known.partition_epoch));
+    append(&partition, Acks::All, 1).expect("it is taken");
+    node.flush();
+    assert_eq!(partition.offsets().high_watermark.get(), 0, "who may have joined counts");
+    lead(&partition, &changed(known.clone()));
+    assert!(!partition.progress.lock().membership.is_open(known.partition_epoch), "the registration is its outcome");
+    assert_eq!(partition.offsets().high_watermark.get(), 1);
 }
 
 #[test]
@@ -186,7 +210,7 @@ fn a_replica_that_is_added_to_a_leadership_is_sent_what_comes() {
     let partition = node.partition("t");
     let follower = NodeId::new(1);
     append(&partition, Acks::Leader, 2).expect("it is taken");
-    let mut grown = registration(0, &[0, 1], &[0]);
+    let mut grown = changed(registration(0, &[0, 1], &[0]));
     grown.leader_broker_epoch = Some(broker_epoch(&node.plane));
     assert_eq!(partition.led_for(follower), None);
     lead(&partition, &grown);
@@ -270,7 +294,7 @@ fn a_new_leader_tells_no_latest_offset_before_its_epoch_is_committed() {
     node.flush();
     lead(&partition, &registration(2, &[0, 1], &[0, 1]));
     assert!(matches!(partition.latest_offsets(), Err(PartitionError::OffsetNotAvailable)));
-    lead(&partition, &registration(2, &[0, 1], &[0]));
+    lead(&partition, &changed(registration(2, &[0, 1], &[0])));
     assert!(partition.latest_offsets().is_ok());
 }
 
