@@ -84,6 +84,8 @@ struct Progress {
     /// Where that epoch began.
     epoch_start: Offset,
     isr: Isr,
+    /// Who else may be elected.
+    elr: Vec<NodeId>,
     membership: Membership,
     /// The registration that the ISR is of.
     partition_epoch: PartitionEpoch,
@@ -139,6 +141,7 @@ impl Partition {
                 epoch: None,
                 epoch_start: offsets.log_end,
                 isr: Isr::new(&[], &[], 1),
+                elr: Vec::new(),
                 membership: Membership::new(node, &[]),
                 partition_epoch: PartitionEpoch::FIRST,
                 following: None,
@@ -447,6 +450,7 @@ impl Partition {
             }
             progress.is_led = leads || registration.leader.is_some_and(|leader| leader != self.node);
             progress.partition_epoch = registration.partition_epoch;
+            progress.elr.clone_from(&registration.elr);
             leadership.epoch = Some(epoch);
             leadership.leading = leads;
             leadership.leader = registration.leader.filter(|leader| *leader != self.node);

@@ -241,6 +241,57 @@ fn rule_4_one_whose_log_ends_before_its_leaders_begins_starts_there() {
     assert_eq!(cluster.replica(1).expect("it runs").offsets().log_start.get(), 6, "and the others follow");
 }
 
+/// Steps everything until node 2 follows node 1. Its log never ends before `end`.
+fn followed_by_2(cluster: &mut Cluster, end: i64) {
+    for _ in 0..40 {
+        cluster.connect();
+        for which in 0..cluster.links() {
+            cluster.step_link(which);
+            let offsets = cluster.replica(2).expect("it runs").offsets();
+            assert!(offsets.log_end.get() >= end && offsets.high_watermark.get() >= end, "{offsets:?}");
+        }
+        (0..3).for_each(|member| cluster.flush(member));
+    }
+}
+
+#[test]
+fn rule_3_a_member_of_the_isr_whose_records_are_all_deleted_keeps_its_end() {
+    for restarts in [false, true] {
+        let mut cluster = led_by_0(2);
+        for _ in 0..5 {
+            cluster.produce(0, Acks::All).expect("taken");
+        }
+        cluster.settle();
+        // Its retention ran before that of the others.
+        let deleted = cluster.replica(2).expect("it runs");
+        deleted.log().delete_records(crate::ids::Offset::new(5)).expect("they are committed");
+        assert_eq!(deleted.offsets().log_start.get(), 5);
+        cluster.crash(0, None);
+        cluster.fence(0);
+        cluster.deliver_images();
+        assert_eq!((cluster.leader(), cluster.isr()), (Some(1), vec![1, 2]));
+        if restarts {
+            cluster.members[2].maintain();
+            cluster.crash(2, Some(1));
+            cluster.restart(2, false);
+            assert_eq!(cluster.isr(), [1, 2], "its folder is the same");
+        }
+        followed_by_2(&mut cluster, 5);
+        cluster.crash(1, None);
+        cluster.fence(1);
+        cluster.deliver_images();
+        assert_eq!(cluster.leader(), Some(2));
+        cluster.produce(2, Acks::Leader).expect("taken");
+        cluster.settle();
+        let end = cluster.replica(2).expect("it runs").offsets().log_end.get();
+        assert_eq!(end, 6, "no offset is given twice");
+        cluster.restart(0, false);
+        cluster.restart(1, false);
+        cluster.settle();
+        cluster.check_converged();
+    }
+}
+
 #[test]
 fn a_wiped_node_begins_anew_and_is_in_sync_only_then() {
     let mut cluster = led_by_0(2);
