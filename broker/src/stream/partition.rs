@@ -95,7 +95,6 @@ struct Progress {
     is_led: bool,
     /// Whether the tails see the appends of this leadership: somebody follows.
     replicated: bool,
-    min_insync: usize,
     flushed_end: Offset,
     high_watermark: Offset,
     waiting_for_flush: AckQueue,
@@ -147,7 +146,6 @@ impl Partition {
                 following: None,
                 is_led: false,
                 replicated: false,
-                min_insync: 1,
                 flushed_end: offsets.flushed_end,
                 high_watermark: offsets.high_watermark,
                 waiting_for_flush: AckQueue::default(),
@@ -394,14 +392,13 @@ impl Partition {
         }
     }
 
-    /// Takes new settings of its topic.
-    pub(super) fn configure(&self, config: Arc<LogConfig>, min_insync: usize) {
+    /// Takes new settings of its topic. `minimum` is the smallest ISR that acknowledges.
+    pub(super) fn configure(&self, config: Arc<LogConfig>, minimum: usize) {
         self.log.set_config(config);
         let mut leadership = self.leadership.write();
         let due = {
             let mut progress = self.progress.lock();
-            progress.min_insync = min_insync;
-            progress.isr.set_min_insync(min_insync);
+            progress.isr.set_minimum(minimum);
             leadership.has_minimum = progress.isr.has_minimum();
             self.advance(&mut progress)
         };
@@ -435,10 +432,10 @@ impl Partition {
             if leadership.epoch != Some(epoch) {
                 progress.following = None;
             }
-            progress.min_insync = min_insync;
-            progress.isr.set_min_insync(min_insync);
+            let minimum = registration.minimum_isr(min_insync);
+            progress.isr.set_minimum(minimum);
             if begins {
-                self.begin_leadership(&mut progress, registration);
+                self.begin_leadership(&mut progress, registration, minimum);
             } else if leads && registration.partition_epoch != progress.partition_epoch {
                 // The registration that is known already is no proposal's outcome (rule 6).
                 progress.isr.commit(&registration.replicas, &registration.isr);
@@ -463,11 +460,11 @@ impl Partition {
         Ok(begins.then_some(epoch))
     }
 
-    fn begin_leadership(&self, progress: &mut Progress, registration: &PartitionRegistration) {
+    fn begin_leadership(&self, progress: &mut Progress, registration: &PartitionRegistration, minimum: usize) {
         let offsets = self.log.offsets();
         progress.epoch = Some(registration.leader_epoch);
         progress.epoch_start = offsets.log_end;
-        progress.isr = Isr::new(&registration.replicas, &registration.isr, progress.min_insync);
+        progress.isr = Isr::new(&registration.replicas, &registration.isr, minimum);
         progress.membership = Membership::new(self.node, &registration.replicas);
         progress.flushed_end = offsets.flushed_end;
         progress.high_watermark = offsets.high_watermark;

@@ -326,7 +326,9 @@ impl Changes<'_> {
         let config = self.host.settings.log_config(self.image, topic);
         let min_insync = self.host.settings.min_insync_replicas(self.image, topic);
         for partition in replicas.partitions.iter().flatten() {
-            partition.configure(Arc::clone(&config), min_insync);
+            let registration = self.image.partition(&partition.id());
+            let minimum = registration.map_or(min_insync, |registration| registration.minimum_isr(min_insync));
+            partition.configure(Arc::clone(&config), minimum);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression};
-use crate::metadata::Command;
+use crate::metadata::{Command, Reassignment};
 use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
@@ -83,6 +83,27 @@ fn fewer_replicas_than_the_minimum_are_enough() {
     node.settings.min_insync.store(3, Ordering::Relaxed);
     let partition = node.partition("t");
     assert!(append(&partition, Acks::All, 1).is_ok());
+}
+
+#[test]
+fn rule_9_replicas_that_are_still_being_filled_do_not_raise_the_minimum() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    lead_with(&partition, &registration(1, &[0], &[0]), 2);
+    let ids = crate::metadata::testing::ids;
+    let moving = Reassignment { original: ids(&[0]), target: ids(&[0, 1, 2]) };
+    let moved = PartitionRegistration {
+        reassignment: Some(Box::new(moving)),
+        ..changed(registration(1, &[0, 1, 2], &[0]))
+    };
+    let told = Arc::new(Told::default());
+    append_and_ask(&partition, Acks::All, &told, 0);
+    lead_with(&partition, &moved, 2);
+    append_and_ask(&partition, Acks::All, &told, 1);
+    node.flush();
+    assert_eq!(told.settled(), acknowledged(&[0, 1]));
+    lead_with(&partition, &changed(changed(registration(1, &[0, 1, 2], &[0]))), 2);
+    assert!(matches!(append(&partition, Acks::All, 1), Err(PartitionError::NotEnoughReplicas)), "now there are three");
 }
 
 #[test]

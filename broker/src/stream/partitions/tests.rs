@@ -9,7 +9,7 @@ use super::*;
 use crate::io::disk::Disk as _;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;
-use crate::metadata::{AlterPartition, Command, MetadataPlane, NewTopic, Outcome};
+use crate::metadata::{AlterPartition, Command, MetadataPlane, Move, NewTopic, Outcome};
 use crate::stream::testing::{NODE, Node, batch, broker_epoch};
 use crate::stream::{Acks, PartitionError};
 
@@ -178,6 +178,28 @@ async fn whoever_waits_for_an_image_sees_what_it_brought() {
     let index = node.plane.image().index();
     node.partitions.applied(index).await;
     assert!(node.partitions.applied(index + 1).now_or_never().is_none());
+}
+
+#[test]
+fn a_changed_minimum_is_that_of_the_reassignment_under_way() {
+    let node = Node::stepped();
+    let other = crate::metadata::testing::node(1);
+    node.plane
+        .propose(Command::RegisterNode { node: other, acked_may_be_lost: false })
+        .now_or_never()
+        .expect("this plane applies at once")
+        .expect("it is there");
+    let partition = node.partition("t");
+    let target = crate::metadata::testing::ids(&[0, 1]);
+    let moving = Command::BeginReassignment(vec![Move { partition: partition.id(), target, partition_epoch: None }]);
+    node.plane.propose(moving).now_or_never().expect("this plane applies at once").expect("it is there");
+    let changes = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
+    node.command(Command::SetConfigs { resource: ConfigResource::Topic("t".into()), changes });
+    let append = || partition.append(batch(1), Acks::All, Origin::Client, crate::wal::Admission::unbounded());
+    append().expect("one replica was enough before, and is until the other is filled");
+    let changes = vec![("min.insync.replicas".to_owned(), Some("3".to_owned()))];
+    node.command(Command::SetConfigs { resource: ConfigResource::Topic("t".into()), changes });
+    append().expect("it still is");
 }
 
 /// Two partitions of one topic, led here, with a follower on node 1 that is out of sync. Returns their identities.
