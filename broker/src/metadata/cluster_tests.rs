@@ -177,6 +177,19 @@ fn rule_15_completing_needs_the_added_replicas_in_sync_and_the_minimum_of_the_ta
 }
 
 #[test]
+fn rule_10_a_move_to_fewer_replicas_that_lowers_the_minimum_empties_the_elr() {
+    let mut cluster = Cluster::of(5);
+    cluster.create("pairs", 2, &[&[0, 1]], 2);
+    cluster.fence(1);
+    assert_eq!((cluster.partition("pairs").isr, cluster.partition("pairs").elr), (ids(&[0]), ids(&[1])));
+    assert_eq!(cluster.reassign("pairs", &[0, 2, 3]), one(Ok(())));
+    assert_eq!(cluster.partition("pairs").elr, ids(&[1]), "two are still asked for");
+    assert_eq!(cluster.reassign("pairs", &[3]), one(Ok(())));
+    let moving = cluster.partition("pairs");
+    assert_eq!((moving.minimum_isr(2), moving.isr, moving.elr), (1, ids(&[0]), ids(&[])), "0 acknowledges alone");
+}
+
+#[test]
 fn rule_15_a_leader_that_is_removed_is_replaced_from_the_target() {
     let mut cluster = orders(1);
     cluster.reassign("orders", &[3, 4]);

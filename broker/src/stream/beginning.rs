@@ -14,11 +14,21 @@ pub(super) struct Offer {
     pub(super) start: Offset,
     /// One past the last record on the leader's disk.
     pub(super) end: Offset,
+    /// Whether the follower is in the ISR, or eligible as a leader beside it: it has all that is committed.
+    pub(super) eligible: bool,
 }
 
 /// Compares: the follower keeps what lies below the end of the newest epoch that both know, as far as both have it.
+///
+/// What lies below the start of either log is committed: retention and `DeleteRecords` go no further. An eligible
+/// follower keeps that much of its log in any case, though neither has a record of it left to compare: else its end
+/// would fall below records that were acknowledged, and it might be elected so.
 pub(super) fn beginning(offer: &Offer, follower: &FollowerState) -> Elected {
-    let truncate_to = common_end(offer, follower);
+    let mut truncate_to = common_end(offer, follower);
+    if offer.eligible {
+        let committed = offer.start.max(follower.log_start).min(follower.flushed_end);
+        truncate_to = truncate_to.max(committed.min(offer.end));
+    }
     Elected { epochs: offer.epochs.entries().to_vec(), truncate_to, start_at: truncate_to.max(offer.start) }
 }
 
@@ -55,7 +65,7 @@ mod tests {
 
     fn offer(epochs: &[(i32, i64)], start: i64, end: i64) -> Offer {
         let epochs = EpochHistory::from_entries(entries(epochs)).expect("in order");
-        Offer { epochs, start: Offset::new(start), end: Offset::new(end) }
+        Offer { epochs, start: Offset::new(start), end: Offset::new(end), eligible: false }
     }
 
     fn follower(epochs: &[(i32, i64)], end: i64) -> FollowerState {
@@ -84,6 +94,33 @@ mod tests {
             let elected = beginning(&offer(epochs, start, end), &follower(others, flushed_end));
             let found = (elected.truncate_to.get(), elected.start_at.get());
             assert_eq!(found, expected, "{epochs:?} {others:?} {flushed_end}");
+        }
+    }
+
+    #[test]
+    fn rule_3_an_eligible_follower_keeps_what_both_know_to_be_committed() {
+        type Epochs = &'static [(i32, i64)];
+        // (leader's epochs, start, end) and (follower's epochs, start, end) → truncate to, eligible or not
+        type Case = ((Epochs, i64, i64), (Epochs, i64, i64), (i64, i64));
+        let cases: [Case; 8] = [
+            ((&[(0, 0)], 0, 9), (&[], 0, 0), (0, 0)),
+            // Its records are all deleted.
+            ((&[(0, 0)], 0, 9), (&[], 9, 9), (9, 0)),
+            ((&[(0, 0), (2, 5)], 0, 12), (&[], 9, 9), (9, 0)),
+            // The leader's are.
+            ((&[], 9, 9), (&[(0, 0)], 0, 9), (9, 0)),
+            ((&[(3, 9)], 9, 12), (&[(0, 0)], 0, 9), (9, 0)),
+            ((&[(3, 9)], 9, 12), (&[(0, 0), (1, 9)], 0, 11), (9, 0)),
+            // Records tell more.
+            ((&[(0, 0), (2, 5)], 3, 9), (&[(0, 1), (1, 6)], 1, 8), (5, 5)),
+            ((&[(0, 0)], 0, 9), (&[(0, 4)], 4, 7), (7, 7)),
+        ];
+        for ((epochs, start, end), (others, log_start, flushed_end), expected) in cases {
+            let offer = offer(epochs, start, end);
+            let state = FollowerState { log_start: Offset::new(log_start), ..follower(others, flushed_end) };
+            let other = beginning(&offer, &state).truncate_to.get();
+            let eligible = beginning(&Offer { eligible: true, ..offer }, &state).truncate_to.get();
+            assert_eq!((eligible, other), expected, "{epochs:?} {others:?} {log_start} {flushed_end}");
         }
     }
 
@@ -127,10 +164,13 @@ mod tests {
         #[test]
         fn any_state_from_the_network_is_taken_without_panic(
             epochs in prop::collection::vec((0..9_i32, 0..99_i64), 0..9),
+            log_start in 0..99_i64,
             end in 0..99_i64,
+            eligible: bool,
         ) {
-            let offer = offer(&[(1, 10), (4, 20)], 10, 30);
-            let elected = beginning(&offer, &follower(&epochs, end));
+            let offer = Offer { eligible, ..offer(&[(1, 10), (4, 20)], 10, 30) };
+            let state = FollowerState { log_start: Offset::new(log_start), ..follower(&epochs, end) };
+            let elected = beginning(&offer, &state);
             prop_assert!(elected.start_at >= offer.start && elected.start_at <= offer.end);
         }
     }

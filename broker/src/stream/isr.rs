@@ -23,13 +23,14 @@ struct Replica {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Isr {
     replicas: SmallVec<[Replica; 3]>,
-    min_insync: usize,
+    /// The smallest ISR that acknowledges (`PartitionRegistration::minimum_isr`).
+    minimum: usize,
 }
 
 impl Isr {
     /// The replicas as the controller registered them, none of which has acknowledged anything yet.
-    pub fn new(replicas: &[NodeId], isr: &[NodeId], min_insync: usize) -> Self {
-        let mut new = Self { replicas: SmallVec::new(), min_insync };
+    pub fn new(replicas: &[NodeId], isr: &[NodeId], minimum: usize) -> Self {
+        let mut new = Self { replicas: SmallVec::new(), minimum };
         new.commit(replicas, isr);
         new
     }
@@ -57,9 +58,9 @@ impl Isr {
         }
     }
 
-    /// Takes another `min.insync.replicas`.
-    pub fn set_min_insync(&mut self, min_insync: usize) {
-        self.min_insync = min_insync;
+    /// Takes another minimum.
+    pub fn set_minimum(&mut self, minimum: usize) {
+        self.minimum = minimum;
     }
 
     /// Notes how far a replica (the leader itself too) has flushed. Goes forward only; a node that is no replica has no say.
@@ -96,14 +97,9 @@ impl Isr {
         self.replicas.iter().any(|replica| replica.node == node && replica.committed)
     }
 
-    /// The smallest ISR that acknowledges: `min.insync.replicas`, or all replicas where there are fewer.
-    pub fn minimum(&self) -> usize {
-        self.min_insync.min(self.replicas.len())
-    }
-
     /// Whether the committed ISR is large enough to acknowledge acks=all.
     pub fn has_minimum(&self) -> bool {
-        self.replicas.iter().filter(|replica| replica.committed).count() >= self.minimum()
+        self.replicas.iter().filter(|replica| replica.committed).count() >= self.minimum
     }
 
     /// Whether no other replica counts for the high watermark.
@@ -149,8 +145,7 @@ mod tests {
 
     #[test]
     fn a_cluster_of_one_commits_what_it_flushed() {
-        let mut isr = Isr::new(&nodes(&[0]), &nodes(&[0]), 2);
-        assert_eq!(isr.minimum(), 1, "no more replicas are asked for than there are");
+        let mut isr = Isr::new(&nodes(&[0]), &nodes(&[0]), 1);
         assert_eq!(isr.high_watermark(), None, "nothing is flushed in this epoch");
         isr.flushed(NodeId::new(0), at(7));
         assert_eq!(isr.high_watermark(), Some(at(7)));
@@ -184,7 +179,7 @@ mod tests {
         isr.flushed(NodeId::new(1), at(9));
         isr.propose(&nodes(&[0, 1]));
         assert_eq!(isr.high_watermark(), None, "a proposal is not a commitment");
-        isr.set_min_insync(1);
+        isr.set_minimum(1);
         assert_eq!(isr.high_watermark(), Some(at(9)));
     }
 
@@ -204,12 +199,12 @@ mod tests {
         committed: BTreeSet<NodeId>,
         joining: BTreeSet<NodeId>,
         flushed: BTreeMap<NodeId, Offset>,
-        min_insync: usize,
+        minimum: usize,
     }
 
     impl Reference {
         fn high_watermark(&self) -> Option<Offset> {
-            if self.committed.len() < self.min_insync.min(self.replicas.len()) {
+            if self.committed.len() < self.minimum {
                 return None;
             }
             let maximal: Vec<_> = self.committed.union(&self.joining).collect();
@@ -223,7 +218,7 @@ mod tests {
         Commit(BTreeSet<i32>, BTreeSet<i32>),
         Propose(BTreeSet<i32>),
         Flushed(i32, i64),
-        MinInsync(usize),
+        Minimum(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -235,7 +230,7 @@ mod tests {
             }),
             set().prop_map(Step::Propose),
             (0..6, 0..50_i64).prop_map(|(node, end)| Step::Flushed(node, end)),
-            (1..4_usize).prop_map(Step::MinInsync),
+            (1..4_usize).prop_map(Step::Minimum),
         ];
         proptest::collection::vec(step, 0..60)
     }
@@ -255,7 +250,7 @@ mod tests {
             let mut reference = Reference {
                 replicas: nodes(&[0, 1, 2]).into_iter().collect(),
                 committed: nodes(&[0]).into_iter().collect(),
-                min_insync: 1,
+                minimum: 1,
                 ..Reference::default()
             };
             for step in steps {
@@ -280,9 +275,9 @@ mod tests {
                             *known = (*known).max(at(end));
                         }
                     }
-                    Step::MinInsync(min_insync) => {
-                        isr.set_min_insync(min_insync);
-                        reference.min_insync = min_insync;
+                    Step::Minimum(minimum) => {
+                        isr.set_minimum(minimum);
+                        reference.minimum = minimum;
                     }
                 }
                 prop_assert_eq!(isr.high_watermark(), reference.high_watermark());

@@ -84,6 +84,8 @@ struct Progress {
     /// Where that epoch began.
     epoch_start: Offset,
     isr: Isr,
+    /// Who else may be elected.
+    elr: Vec<NodeId>,
     membership: Membership,
     /// The registration that the ISR is of.
     partition_epoch: PartitionEpoch,
@@ -93,7 +95,6 @@ struct Progress {
     is_led: bool,
     /// Whether the tails see the appends of this leadership: somebody follows.
     replicated: bool,
-    min_insync: usize,
     flushed_end: Offset,
     high_watermark: Offset,
     waiting_for_flush: AckQueue,
@@ -139,12 +140,12 @@ impl Partition {
                 epoch: None,
                 epoch_start: offsets.log_end,
                 isr: Isr::new(&[], &[], 1),
+                elr: Vec::new(),
                 membership: Membership::new(node, &[]),
                 partition_epoch: PartitionEpoch::FIRST,
                 following: None,
                 is_led: false,
                 replicated: false,
-                min_insync: 1,
                 flushed_end: offsets.flushed_end,
                 high_watermark: offsets.high_watermark,
                 waiting_for_flush: AckQueue::default(),
@@ -391,14 +392,13 @@ impl Partition {
         }
     }
 
-    /// Takes new settings of its topic.
-    pub(super) fn configure(&self, config: Arc<LogConfig>, min_insync: usize) {
+    /// Takes new settings of its topic. `minimum` is the smallest ISR that acknowledges.
+    pub(super) fn configure(&self, config: Arc<LogConfig>, minimum: usize) {
         self.log.set_config(config);
         let mut leadership = self.leadership.write();
         let due = {
             let mut progress = self.progress.lock();
-            progress.min_insync = min_insync;
-            progress.isr.set_min_insync(min_insync);
+            progress.isr.set_minimum(minimum);
             leadership.has_minimum = progress.isr.has_minimum();
             self.advance(&mut progress)
         };
@@ -406,12 +406,14 @@ impl Partition {
         due.settle();
     }
 
-    /// Takes a registration. `leads` says whether this node leads by it. Returns the epoch when a leadership of this
-    /// node began. Waits for a cut of the log that a leader before has ordered.
+    /// Takes a registration, with the `min.insync.replicas` of the same image: an ISR is enough, or not, by the minimum
+    /// that it was committed under. `leads` says whether this node leads by it. Returns the epoch when a leadership of
+    /// this node began. Waits for a cut of the log that a leader before has ordered.
     pub(super) fn register(
         &self,
         registration: &PartitionRegistration,
         leads: bool,
+        min_insync: usize,
     ) -> Result<Option<LeaderEpoch>, LogError> {
         let follower = self.follower.lock();
         let mut leadership = self.leadership.write();
@@ -430,9 +432,12 @@ impl Partition {
             if leadership.epoch != Some(epoch) {
                 progress.following = None;
             }
+            let minimum = registration.minimum_isr(min_insync);
+            progress.isr.set_minimum(minimum);
             if begins {
-                self.begin_leadership(&mut progress, registration);
-            } else if leads {
+                self.begin_leadership(&mut progress, registration, minimum);
+            } else if leads && registration.partition_epoch != progress.partition_epoch {
+                // The registration that is known already is no proposal's outcome (rule 6).
                 progress.isr.commit(&registration.replicas, &registration.isr);
                 progress.membership.commit(&registration.replicas);
                 self.tails.keep(&registration.replicas);
@@ -442,6 +447,7 @@ impl Partition {
             }
             progress.is_led = leads || registration.leader.is_some_and(|leader| leader != self.node);
             progress.partition_epoch = registration.partition_epoch;
+            progress.elr.clone_from(&registration.elr);
             leadership.epoch = Some(epoch);
             leadership.leading = leads;
             leadership.leader = registration.leader.filter(|leader| *leader != self.node);
@@ -454,11 +460,11 @@ impl Partition {
         Ok(begins.then_some(epoch))
     }
 
-    fn begin_leadership(&self, progress: &mut Progress, registration: &PartitionRegistration) {
+    fn begin_leadership(&self, progress: &mut Progress, registration: &PartitionRegistration, minimum: usize) {
         let offsets = self.log.offsets();
         progress.epoch = Some(registration.leader_epoch);
         progress.epoch_start = offsets.log_end;
-        progress.isr = Isr::new(&registration.replicas, &registration.isr, progress.min_insync);
+        progress.isr = Isr::new(&registration.replicas, &registration.isr, minimum);
         progress.membership = Membership::new(self.node, &registration.replicas);
         progress.flushed_end = offsets.flushed_end;
         progress.high_watermark = offsets.high_watermark;

@@ -244,9 +244,8 @@ impl Changes<'_> {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, registration) in topic.partitions.iter().enumerate() {
             let existing = known.as_ref().and_then(|known| known.partitions.get(index)?.as_ref());
-            let unchanged = before
-                .and_then(|before| before.partitions.get(index))
-                .is_some_and(|before| Arc::ptr_eq(before, registration));
+            // By value: an image that comes from a snapshot shares nothing with the one before.
+            let unchanged = before.and_then(|before| before.partitions.get(index)) == Some(registration);
             if unchanged {
                 partitions.push(existing.cloned());
                 continue;
@@ -260,11 +259,11 @@ impl Changes<'_> {
             }
             let partition = match existing {
                 Some(existing) => Arc::clone(existing),
-                None => self.open(topic.id, name, index, &config, min_insync)?,
+                None => self.open(topic.id, name, index, &config)?,
             };
             let before = before.and_then(|before| before.partitions.get(index));
             self.followers_changed |= before.is_some_and(|before| before.replicas != registration.replicas);
-            self.register(&partition, registration)?;
+            self.register(&partition, registration, min_insync)?;
             partitions.push(Some(partition));
         }
         let replicas = Arc::new(TopicReplicas { name: Arc::clone(name), partitions });
@@ -280,20 +279,22 @@ impl Changes<'_> {
         name: &Arc<str>,
         index: usize,
         config: &Arc<LogConfig>,
-        min_insync: usize,
     ) -> Result<Arc<Partition>, LogError> {
         let id = TopicPartition { topic, partition: PartitionIndex::new(index as i32) };
         let log = self.host.logs.open_or_create(name, id, Arc::clone(config))?;
         let (wal, news) = (Arc::clone(&self.host.wal), Arc::clone(&self.host.news));
-        let partition = Partition::new(id, Arc::clone(name), self.host.node, log, wal, news);
-        partition.configure(Arc::clone(config), min_insync);
-        Ok(partition)
+        Ok(Partition::new(id, Arc::clone(name), self.host.node, log, wal, news))
     }
 
-    fn register(&mut self, partition: &Arc<Partition>, registration: &PartitionRegistration) -> Result<(), LogError> {
+    fn register(
+        &mut self,
+        partition: &Arc<Partition>,
+        registration: &PartitionRegistration,
+        min_insync: usize,
+    ) -> Result<(), LogError> {
         let led = partition.leading();
         let leads = self.leads(registration);
-        let begun = partition.register(registration, leads)?;
+        let begun = partition.register(registration, leads, min_insync)?;
         if led.is_some() && (begun.is_some() || !leads) {
             self.events.push(Event::Resigned(Arc::clone(partition)));
         }
@@ -325,7 +326,9 @@ impl Changes<'_> {
         let config = self.host.settings.log_config(self.image, topic);
         let min_insync = self.host.settings.min_insync_replicas(self.image, topic);
         for partition in replicas.partitions.iter().flatten() {
-            partition.configure(Arc::clone(&config), min_insync);
+            let registration = self.image.partition(&partition.id());
+            let minimum = registration.map_or(min_insync, |registration| registration.minimum_isr(min_insync));
+            partition.configure(Arc::clone(&config), minimum);
         }
     }
 }

@@ -14,13 +14,13 @@ use crate::io::clock::SystemClock;
 use crate::io::disk::sim::SimDisk;
 use crate::log::{BatchBuilder, Compression, LogConfig, LogStore, StoreOptions};
 use crate::metadata::testing::InstantPlane;
-use crate::metadata::{Command, Image, MetadataPlane, NewTopic, PartitionRegistration};
+use crate::metadata::{Command, ConfigResource, Image, MetadataPlane, NewTopic, PartitionRegistration};
 use crate::wal::{Durability, GroupCommitWal, Stepper, WalOptions};
 
 /// This node.
 pub(crate) const NODE: NodeId = NodeId::new(0);
 
-/// The same settings for every topic.
+/// The same settings for every topic, but for `min.insync.replicas` where the topic has its own.
 pub(crate) struct SameSettings {
     pub(crate) log: Mutex<Arc<LogConfig>>,
     pub(crate) min_insync: AtomicUsize,
@@ -31,8 +31,9 @@ impl TopicSettings for SameSettings {
         Arc::clone(&self.log.lock())
     }
 
-    fn min_insync_replicas(&self, _image: &Image, _topic: &str) -> usize {
-        self.min_insync.load(Ordering::Relaxed)
+    fn min_insync_replicas(&self, image: &Image, topic: &str) -> usize {
+        let own = image.config(&ConfigResource::Topic(topic.into()), "min.insync.replicas");
+        own.map_or_else(|| self.min_insync.load(Ordering::Relaxed), |own| own.parse().expect("a number"))
     }
 }
 
@@ -156,6 +157,11 @@ pub(crate) fn registration(epoch: i32, replicas: &[i32], isr: &[i32]) -> Partiti
     }
 }
 
+/// The registration as the next change of the same leadership.
+pub(crate) fn changed(registration: PartitionRegistration) -> PartitionRegistration {
+    PartitionRegistration { partition_epoch: registration.partition_epoch.next(), ..registration }
+}
+
 /// A batch of so many records.
 pub(crate) fn batch(records: usize) -> Bytes {
     let empty = BatchBuilder::new(Compression::None);
@@ -210,10 +216,15 @@ impl DataWaiter for Told {
 
 /// Gives this node a leadership that the plane knows nothing of.
 pub(crate) fn lead(partition: &Partition, registration: &PartitionRegistration) {
-    partition.register(registration, true).expect("the simulated disk has not failed");
+    lead_with(partition, registration, 1);
+}
+
+/// The same, with another `min.insync.replicas` than 1.
+pub(crate) fn lead_with(partition: &Partition, registration: &PartitionRegistration, min_insync: usize) {
+    partition.register(registration, true, min_insync).expect("the simulated disk has not failed");
 }
 
 /// Gives another node a leadership that the plane knows nothing of.
 pub(crate) fn follow(partition: &Partition, registration: &PartitionRegistration) {
-    partition.register(registration, false).expect("the simulated disk has not failed");
+    partition.register(registration, false, 1).expect("the simulated disk has not failed");
 }

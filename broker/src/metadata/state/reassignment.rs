@@ -17,7 +17,7 @@ impl State {
 
     fn begin_reassignment(&mut self, wanted: Move) -> Result<(), Refused> {
         let Move { partition, target, partition_epoch } = wanted;
-        self.update_partition(partition, |image, _, partition| {
+        self.update_partition(partition, |image, min_insync, partition| {
             if partition_epoch.is_some_and(|seen| seen != partition.partition_epoch) {
                 return Err(Refused::PartitionEpochChanged);
             }
@@ -27,6 +27,9 @@ impl State {
                 return Err(Refused::InvalidAssignment);
             }
             begin(partition, target);
+            // A move to fewer replicas may ask for fewer in sync from now on.
+            let minimum = partition.minimum_isr(min_insync);
+            election::settle_eligible(partition, minimum);
             Ok(())
         })
     }

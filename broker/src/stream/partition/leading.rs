@@ -44,7 +44,8 @@ impl Partition {
         progress.isr.forget(follower);
         let offsets = self.log.offsets();
         let epochs = self.log.epochs_below(offsets.flushed_end);
-        Ok(beginning(&Offer { epochs, start: offsets.log_start, end: offsets.flushed_end }, state))
+        let eligible = progress.isr.is_member(follower) || progress.elr.contains(&follower);
+        Ok(beginning(&Offer { epochs, start: offsets.log_start, end: offsets.flushed_end, eligible }, state))
     }
 
     /// From now on `tail` is told of appends.

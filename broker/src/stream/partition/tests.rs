@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::ids::{ProducerEpoch, ProducerId};
+use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression};
-use crate::metadata::Command;
-use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, follow, lead, registration};
+use crate::metadata::{Command, Reassignment};
+use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
     partition.append(batch(records), acks, Origin::Client, Admission::unbounded())
@@ -62,7 +62,7 @@ fn acks_all_waits_for_every_member_of_the_isr_and_acks_1_for_none() {
     append_and_ask(&partition, Acks::All, &told, 1);
     node.flush();
     assert_eq!(told.settled(), acknowledged(&[0]));
-    lead(&partition, &registration(1, &[0, 1], &[0]));
+    lead(&partition, &changed(registration(1, &[0, 1], &[0])));
     assert_eq!(told.settled(), acknowledged(&[0, 1]), "the follower has left the ISR, and one is the minimum");
 }
 
@@ -86,17 +86,61 @@ fn fewer_replicas_than_the_minimum_are_enough() {
 }
 
 #[test]
+fn rule_9_replicas_that_are_still_being_filled_do_not_raise_the_minimum() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    lead_with(&partition, &registration(1, &[0], &[0]), 2);
+    let ids = crate::metadata::testing::ids;
+    let moving = Reassignment { original: ids(&[0]), target: ids(&[0, 1, 2]) };
+    let moved = PartitionRegistration {
+        reassignment: Some(Box::new(moving)),
+        ..changed(registration(1, &[0, 1, 2], &[0]))
+    };
+    let told = Arc::new(Told::default());
+    append_and_ask(&partition, Acks::All, &told, 0);
+    lead_with(&partition, &moved, 2);
+    append_and_ask(&partition, Acks::All, &told, 1);
+    node.flush();
+    assert_eq!(told.settled(), acknowledged(&[0, 1]));
+    lead_with(&partition, &changed(changed(registration(1, &[0, 1, 2], &[0]))), 2);
+    assert!(matches!(append(&partition, Acks::All, 1), Err(PartitionError::NotEnoughReplicas)), "now there are three");
+}
+
+#[test]
 fn an_isr_that_shrinks_below_the_minimum_fails_those_who_wait() {
     let node = Node::stepped();
     let partition = node.partition("t");
-    partition.configure(partition.log().config(), 2);
-    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
+    lead_with(&partition, &registration(1, &[0, 1], &[0, 1]), 2);
     let told = Arc::new(Told::default());
     append_and_ask(&partition, Acks::All, &told, 0);
     node.flush();
-    lead(&partition, &registration(1, &[0, 1], &[0]));
+    lead_with(&partition, &changed(registration(1, &[0, 1], &[0])), 2);
     assert_eq!(told.settled(), failed(0, &PartitionError::NotEnoughReplicasAfterAppend));
     assert_eq!(partition.offsets().high_watermark.get(), 0, "and nothing is committed");
+}
+
+#[test]
+fn rule_6_a_registration_that_is_known_already_ends_no_proposal() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let follower = NodeId::new(1);
+    let known = registration(1, &[0, 1], &[0]);
+    lead(&partition, &known);
+    partition.acked(known.leader_epoch, follower, BrokerEpoch::FIRST, Offset::FIRST);
+    let proposed = |partition: &Partition| {
+        let mut progress = partition.progress.lock();
+        progress.isr.propose(&[NODE, follower]);
+        progress.membership.propose(known.partition_epoch);
+    };
+    proposed(&partition);
+    lead(&partition, &known);
+    assert!(partition.progress.lock().membership.is_open(known.partition_epoch));
+    append(&partition, Acks::All, 1).expect("it is taken");
+    node.flush();
+    assert_eq!(partition.offsets().high_watermark.get(), 0, "who may have joined counts");
+    lead(&partition, &changed(known.clone()));
+    assert!(!partition.progress.lock().membership.is_open(known.partition_epoch), "the registration is its outcome");
+    assert_eq!(partition.offsets().high_watermark.get(), 1);
 }
 
 #[test]
@@ -187,7 +231,7 @@ fn a_replica_that_is_added_to_a_leadership_is_sent_what_comes() {
     let partition = node.partition("t");
     let follower = NodeId::new(1);
     append(&partition, Acks::Leader, 2).expect("it is taken");
-    let mut grown = registration(0, &[0, 1], &[0]);
+    let mut grown = changed(registration(0, &[0, 1], &[0]));
     grown.leader_broker_epoch = Some(broker_epoch(&node.plane));
     assert_eq!(partition.led_for(follower), None);
     lead(&partition, &grown);
@@ -271,7 +315,7 @@ fn a_new_leader_tells_no_latest_offset_before_its_epoch_is_committed() {
     node.flush();
     lead(&partition, &registration(2, &[0, 1], &[0, 1]));
     assert!(matches!(partition.latest_offsets(), Err(PartitionError::OffsetNotAvailable)));
-    lead(&partition, &registration(2, &[0, 1], &[0]));
+    lead(&partition, &changed(registration(2, &[0, 1], &[0])));
     assert!(partition.latest_offsets().is_ok());
 }
 

@@ -1,6 +1,7 @@
 //! How replicas follow images.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::FutureExt;
 
@@ -8,7 +9,7 @@ use super::*;
 use crate::io::disk::Disk as _;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;
-use crate::metadata::{Command, MetadataPlane};
+use crate::metadata::{AlterPartition, Command, MetadataPlane, Move, NewTopic, Outcome};
 use crate::stream::testing::{NODE, Node, batch, broker_epoch};
 use crate::stream::{Acks, PartitionError};
 
@@ -177,6 +178,71 @@ async fn whoever_waits_for_an_image_sees_what_it_brought() {
     let index = node.plane.image().index();
     node.partitions.applied(index).await;
     assert!(node.partitions.applied(index + 1).now_or_never().is_none());
+}
+
+#[test]
+fn a_changed_minimum_is_that_of_the_reassignment_under_way() {
+    let node = Node::stepped();
+    let other = crate::metadata::testing::node(1);
+    node.plane
+        .propose(Command::RegisterNode { node: other, acked_may_be_lost: false })
+        .now_or_never()
+        .expect("this plane applies at once")
+        .expect("it is there");
+    let partition = node.partition("t");
+    let target = crate::metadata::testing::ids(&[0, 1]);
+    let moving = Command::BeginReassignment(vec![Move { partition: partition.id(), target, partition_epoch: None }]);
+    node.plane.propose(moving).now_or_never().expect("this plane applies at once").expect("it is there");
+    let changes = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
+    node.command(Command::SetConfigs { resource: ConfigResource::Topic("t".into()), changes });
+    let append = || partition.append(batch(1), Acks::All, Origin::Client, crate::wal::Admission::unbounded());
+    append().expect("one replica was enough before, and is until the other is filled");
+    let changes = vec![("min.insync.replicas".to_owned(), Some("3".to_owned()))];
+    node.command(Command::SetConfigs { resource: ConfigResource::Topic("t".into()), changes });
+    append().expect("it still is");
+}
+
+/// Two partitions of one topic, led here, with a follower on node 1 that is out of sync. Returns their identities.
+fn two_partitions_with_a_follower(node: &Node) -> [TopicPartition; 2] {
+    let propose = |command: Command| {
+        node.plane.propose(command).now_or_never().expect("this plane applies at once").expect("it is there")
+    };
+    let other = crate::metadata::testing::node(1);
+    let Outcome::Registered(epoch) = propose(Command::RegisterNode { node: other, acked_may_be_lost: false }) else {
+        unreachable!("a new node registers")
+    };
+    let topic = TopicId::from_uuid(uuid::Uuid::from_u128(7)).expect("it is not nil");
+    let assignment = vec![vec![NODE, NodeId::new(1)]; 2];
+    propose(Command::CreateTopic(NewTopic { name: "t".to_owned(), id: topic, assignment, configs: vec![] }));
+    propose(Command::FenceNode { node: NodeId::new(1), epoch });
+    node.command(Command::UnfenceNode { node: NodeId::new(1), epoch });
+    [0, 1].map(|index| TopicPartition { topic, partition: PartitionIndex::new(index) })
+}
+
+/// The follower has everything: the leader asks for it to join the ISR.
+fn proposed_to_join(node: &Node, partition: &Partition) -> AlterPartition {
+    let led = partition.led_for(NodeId::new(1)).expect("node 1 replicates it");
+    let epoch = node.plane.image().node(NodeId::new(1)).expect("it is registered").epoch;
+    partition.acked(led.epoch, NodeId::new(1), epoch, partition.offsets().flushed_end);
+    node.partitions.wanted_isr(partition, Duration::ZERO, Duration::MAX).expect("it is caught up")
+}
+
+#[test]
+fn rule_6_a_snapshot_in_which_a_partition_has_not_changed_ends_no_proposal_of_it() {
+    let node = Node::stepped();
+    let [changed, proposed] = two_partitions_with_a_follower(&node);
+    let partition = node.partitions.get(&proposed).expect("it was created");
+    let proposal = proposed_to_join(&node, &partition);
+    let other = proposed_to_join(&node, &node.partitions.get(&changed).expect("it was created"));
+    node.plane.propose(Command::AlterPartition(other)).now_or_never().expect("at once").expect("it is there");
+    let snapshot = crate::metadata::snapshot::encode(&node.plane.image());
+    let image = Arc::new(crate::metadata::snapshot::decode(snapshot.into()).expect("just encoded"));
+    node.partitions.apply(&image).expect("it can be applied");
+    assert!(partition.is_open(&proposal), "Raft may have committed it behind the snapshot");
+    let unbounded = crate::wal::Admission::unbounded();
+    partition.append(batch(1), Acks::All, Origin::Client, unbounded).expect("it is taken");
+    node.flush();
+    assert_eq!(partition.offsets().high_watermark.get(), 0, "the follower counts, and has nothing of it");
 }
 
 /// Ten thousand partitions: the image that brings them, and one that changes a topic among them. Measured, not bounded:

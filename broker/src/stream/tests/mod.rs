@@ -18,7 +18,7 @@ use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionIndex, TopicId, Topi
 use crate::io::disk::sim::SimDisk;
 use crate::log::Origin;
 use crate::metadata::testing::node;
-use crate::metadata::{AlterPartition, Command, Image, NewTopic, Outcome, State};
+use crate::metadata::{AlterPartition, Command, ConfigResource, Image, NewTopic, Outcome, State};
 use crate::stream::replication::Leaders;
 use crate::stream::testing::value_batch;
 use crate::stream::{AckWaiter, Acks, Partition, PartitionError};
@@ -207,6 +207,12 @@ impl Cluster {
         // It waits until its image shows its registration.
         self.members[member].image_at = self.images.len() - 2;
         self.deliver_image(member, 1);
+    }
+
+    /// Another `min.insync.replicas`.
+    pub(super) fn set_min_insync(&mut self, min_insync: usize) {
+        let changes = vec![("min.insync.replicas".to_owned(), Some(min_insync.to_string()))];
+        self.command(Command::SetConfigs { resource: ConfigResource::Topic(TOPIC.into()), changes });
     }
 
     pub(super) fn fence(&mut self, member: usize) {

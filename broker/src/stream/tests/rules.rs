@@ -127,6 +127,40 @@ fn rule_9_too_small_an_isr_refuses_and_fails_who_waits() {
 }
 
 #[test]
+fn rule_9_a_shrink_is_held_to_the_minimum_of_its_own_image() {
+    let mut cluster = led_by_0(1);
+    let waiting = cluster.produce(0, Acks::All).expect("taken");
+    cluster.flush(0);
+    cluster.set_min_insync(2);
+    cluster.fence(1);
+    cluster.fence(2);
+    cluster.deliver_image(0, usize::MAX >> 1);
+    assert!(!cluster.acked(waiting), "whoever is eligible outside the ISR has nothing of it");
+    let too_few = PartitionError::NotEnoughReplicasAfterAppend.to_string();
+    assert_eq!(cluster.failure(waiting), Some(too_few));
+    assert_eq!(cluster.replica(0).expect("it runs").offsets().high_watermark.get(), 0);
+}
+
+#[test]
+fn rule_9_a_new_leader_is_held_to_the_minimum_of_its_own_image() {
+    let mut cluster = led_by_0(1);
+    let value = cluster.produce(0, Acks::All).expect("taken");
+    for _ in 0..12 {
+        (0..cluster.links()).for_each(|which| cluster.step_link(which));
+        cluster.flush(0);
+        cluster.flush(1);
+    }
+    assert!(!cluster.acked(value), "node 2 has not flushed it");
+    cluster.set_min_insync(2);
+    cluster.fence(2);
+    cluster.fence(0);
+    cluster.deliver_image(1, usize::MAX >> 1);
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.isr(), [1]);
+    assert_eq!(cluster.replica(1).expect("it runs").offsets().high_watermark.get(), 0, "nothing is committed by one");
+}
+
+#[test]
 fn rule_12_a_new_leader_tells_no_latest_offset_before_its_epoch_is_committed() {
     let mut cluster = led_by_0(1);
     cluster.produce(0, Acks::All).expect("taken");
@@ -205,6 +239,57 @@ fn rule_4_one_whose_log_ends_before_its_leaders_begins_starts_there() {
     assert_eq!(cluster.replica(2).expect("it runs").offsets().log_start.get(), 6);
     cluster.check_converged();
     assert_eq!(cluster.replica(1).expect("it runs").offsets().log_start.get(), 6, "and the others follow");
+}
+
+/// Steps everything until node 2 follows node 1. Its log never ends before `end`.
+fn followed_by_2(cluster: &mut Cluster, end: i64) {
+    for _ in 0..40 {
+        cluster.connect();
+        for which in 0..cluster.links() {
+            cluster.step_link(which);
+            let offsets = cluster.replica(2).expect("it runs").offsets();
+            assert!(offsets.log_end.get() >= end && offsets.high_watermark.get() >= end, "{offsets:?}");
+        }
+        (0..3).for_each(|member| cluster.flush(member));
+    }
+}
+
+#[test]
+fn rule_3_a_member_of_the_isr_whose_records_are_all_deleted_keeps_its_end() {
+    for restarts in [false, true] {
+        let mut cluster = led_by_0(2);
+        for _ in 0..5 {
+            cluster.produce(0, Acks::All).expect("taken");
+        }
+        cluster.settle();
+        // Its retention ran before that of the others.
+        let deleted = cluster.replica(2).expect("it runs");
+        deleted.log().delete_records(crate::ids::Offset::new(5)).expect("they are committed");
+        assert_eq!(deleted.offsets().log_start.get(), 5);
+        cluster.crash(0, None);
+        cluster.fence(0);
+        cluster.deliver_images();
+        assert_eq!((cluster.leader(), cluster.isr()), (Some(1), vec![1, 2]));
+        if restarts {
+            cluster.members[2].maintain();
+            cluster.crash(2, Some(1));
+            cluster.restart(2, false);
+            assert_eq!(cluster.isr(), [1, 2], "its folder is the same");
+        }
+        followed_by_2(&mut cluster, 5);
+        cluster.crash(1, None);
+        cluster.fence(1);
+        cluster.deliver_images();
+        assert_eq!(cluster.leader(), Some(2));
+        cluster.produce(2, Acks::Leader).expect("taken");
+        cluster.settle();
+        let end = cluster.replica(2).expect("it runs").offsets().log_end.get();
+        assert_eq!(end, 6, "no offset is given twice");
+        cluster.restart(0, false);
+        cluster.restart(1, false);
+        cluster.settle();
+        cluster.check_converged();
+    }
 }
 
 #[test]
