@@ -100,7 +100,7 @@ fn on_a_full_disk_the_ballast_makes_room_for_what_was_acknowledged() {
     f.stepper.commit().expect("committed");
     // Somebody else takes all that was free.
     f.disk.set_capacity(Some(f.disk.used()));
-    f.append(13, &[3; 64 << 10], 3);
+    f.append(13, &vec![3; 64 << 10], 3);
     f.stepper.commit().expect("a full disk is not the end");
     assert_eq!(f.probe.told(), Told { flushed: vec![1, 2], refused: vec![3] });
     // One file takes the room of all that is put off, not only its own: others would take the rest.
