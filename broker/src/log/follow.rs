@@ -9,7 +9,7 @@ use crate::ids::{LeaderEpoch, Offset};
 use crate::wal::{Admission, Append};
 
 use super::append::{Growth, must_roll};
-use super::batch::{BatchHeader, HEADER_BYTES, LENGTH_OVERHEAD, NO_TIMESTAMP};
+use super::batch::{BatchHeader, HEADER_BYTES, LENGTH_OVERHEAD, NO_TIMESTAMP, sequence_after};
 use super::error::{AppendError, LogError};
 use super::files;
 use super::partition_log::{Counters, Log, Pending, Standing, State};
@@ -175,6 +175,24 @@ impl Log {
         };
         state.pending.push_back(pending);
     }
+}
+
+/// What a batch without records says of the offsets from `from` on; `None` when it has records, or `from` does not lie
+/// within. Such a batch may take the place of more offsets in one log than in another, which had a record there.
+pub fn empty_from(batch: &[u8], from: Offset) -> Option<Bytes> {
+    let mut header = BatchHeader::read_stored(batch).ok()?;
+    if header.count != 0 || from <= header.base() || from >= header.end() {
+        return None;
+    }
+    let skipped = i32::try_from(from.since(header.base())).expect("less than its own span, because it lies within");
+    header.base_offset = from.get();
+    header.last_offset_delta -= skipped;
+    if header.producer_id >= 0 {
+        header.base_sequence = sequence_after(header.base_sequence, skipped);
+    }
+    let mut bytes = batch.to_vec();
+    header.write(&mut bytes);
+    Some(bytes.into())
 }
 
 /// A batch without records, as compaction leaves them (KIP-98): it only takes the place of offsets.

@@ -49,6 +49,7 @@ pub use config::{
 };
 pub use epochs::{EpochHistory, EpochStart};
 pub use error::{AppendError, LogError, ReadError, RecordError};
+pub use follow::empty_from;
 pub use partition_log::{Counters, Log};
 pub use store::LogStore;
 pub use types::{

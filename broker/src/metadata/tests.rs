@@ -146,7 +146,10 @@ fn assert_invariants(image: &Image) {
             assert_partition(image, partition);
             let minimum = partition.minimum_isr(image.min_insync_replicas(&topic.name));
             let enough = partition.isr.len() >= minimum;
-            assert!(partition.elr.is_empty() || !enough, "rule 10: the ISR acknowledges without the ELR: {partition:?}");
+            assert!(
+                partition.elr.is_empty() || !enough,
+                "rule 10: the ISR acknowledges without the ELR: {partition:?}"
+            );
         }
     }
     assert_eq!(image.topics().count(), image.topic_count());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Partition, Progress};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
+use crate::log::empty_from;
 use crate::metadata::{AlterPartition, Image, Node};
 use crate::stream::beginning::{Offer, beginning};
 use crate::stream::membership::Standing;
@@ -82,10 +83,10 @@ impl Partition {
         let mut previous = from;
         for data in read.data {
             for record in split(previous, data) {
-                if record.base < record.previous {
+                let Some(record) = continued(record) else {
                     tracing::warn!(topic = %self.topic, partition = %self.index(), %from, "no batch begins here");
                     return Err(Deposed);
-                }
+                };
                 previous = record.end;
                 records.push(record);
             }
@@ -224,4 +225,14 @@ impl Partition {
         };
         due.settle();
     }
+}
+
+/// The record as one that begins where the follower is. The two logs' batches are the same but for those that fill what
+/// compaction left: a follower may end within one of its leader's.
+fn continued(record: CanonicalRecord) -> Option<CanonicalRecord> {
+    if record.base >= record.previous {
+        return Some(record);
+    }
+    let batch = empty_from(&record.batch, record.previous)?;
+    Some(CanonicalRecord { base: record.previous, batch, ..record })
 }

@@ -92,10 +92,8 @@ fn rule_9_replicas_that_are_still_being_filled_do_not_raise_the_minimum() {
     lead_with(&partition, &registration(1, &[0], &[0]), 2);
     let ids = crate::metadata::testing::ids;
     let moving = Reassignment { original: ids(&[0]), target: ids(&[0, 1, 2]) };
-    let moved = PartitionRegistration {
-        reassignment: Some(Box::new(moving)),
-        ..changed(registration(1, &[0, 1, 2], &[0]))
-    };
+    let moved =
+        PartitionRegistration { reassignment: Some(Box::new(moving)), ..changed(registration(1, &[0, 1, 2], &[0])) };
     let told = Arc::new(Told::default());
     append_and_ask(&partition, Acks::All, &told, 0);
     lead_with(&partition, &moved, 2);
@@ -327,4 +325,48 @@ async fn a_coordinator_waits_for_its_append() {
         partition.append_and_wait(batch(3), LeaderEpoch::FIRST, Origin::Coordinator).await.expect("it is acknowledged");
     assert_eq!(appended.end_offset.get(), 3);
     assert_eq!(partition.offsets().high_watermark.get(), 3);
+}
+
+/// A batch as a leader stored it.
+fn placed(records: usize, base: i64, epoch: i32) -> Bytes {
+    let mut bytes = batch(records).to_vec();
+    crate::log::batch::place(&mut bytes, Offset::new(base), LeaderEpoch::new(epoch));
+    bytes.into()
+}
+
+fn follow_on(partition: &Partition, previous: i64, batch: Bytes) -> Result<Offset, AppendError> {
+    partition.log().append_as_follower(Offset::new(previous), batch, Admission::unbounded())
+}
+
+#[test]
+fn a_follower_that_ends_within_what_its_leader_filled_goes_on_there() {
+    let node = Node::stepped();
+    let (leader, follower) = (node.partition("t"), node.partition("other"));
+    // Compaction had left less to the leader's leader than to the follower's.
+    follow_on(&leader, 0, placed(1, 9, 1)).expect("a hole is filled");
+    follow_on(&leader, 10, placed(2, 10, 1)).expect("it continues");
+    lead(&leader, &registration(3, &[0, 1], &[0, 1]));
+    follow_on(&follower, 0, placed(1, 4, 1)).expect("a hole is filled");
+    node.flush();
+    for max_bytes in [1, 1 << 20] {
+        let records = leader.read_records(LeaderEpoch::new(3), Offset::new(5), max_bytes).expect("it is still led");
+        let first = &records[0];
+        assert_eq!((first.previous.get(), first.base.get(), first.end.get()), (5, 5, 9));
+    }
+    let mut end = 5;
+    while end < 12 {
+        for record in leader.read_records(LeaderEpoch::new(3), Offset::new(end), 1).expect("it is still led") {
+            end = follow_on(&follower, record.previous.get(), record.batch).expect("it continues").get();
+        }
+    }
+    node.flush();
+    let read = |from: i64| {
+        let read = |partition: &Partition| {
+            let (from, upto) = (Offset::new(from), Offset::new(12));
+            partition.log().read(from, upto, 1 << 20, true, false).expect("readable").data.concat()
+        };
+        (read(&leader), read(&follower))
+    };
+    let (leaders, followers) = read(9);
+    assert_eq!(leaders, followers);
 }
