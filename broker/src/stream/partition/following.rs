@@ -3,7 +3,7 @@
 use std::sync::Weak;
 
 use super::{Due, Partition, Progress};
-use crate::ids::{NodeId, Offset, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use crate::log::{AppendError, LogError};
 use crate::stream::replication::{AckSink, CanonicalRecord, Elected, FollowerState, Marks, Reject, Session};
 use crate::wal::Admission;
@@ -93,7 +93,8 @@ impl Partition {
         self.log.truncate_to(keep.max(before.log_start))?;
         if before.log_end >= start && self.log.offsets().log_end < start {
             // The cut lies where compaction has left nothing.
-            self.log.fill_to(start, session.epoch)?;
+            let newest = self.log.epochs_below(start).newest().map(|newest| newest.epoch);
+            self.log.fill_to(start, newest.unwrap_or_else(|| epoch_before(elected, session)))?;
         }
         Ok(())
     }
@@ -157,6 +158,13 @@ impl Partition {
         }
         Some(following)
     }
+}
+
+/// The epoch of what the leader had last before the session begins, or has there: none that it sends later is older.
+/// The session's own where it has nothing.
+fn epoch_before(elected: &Elected, session: Session) -> LeaderEpoch {
+    let before = elected.epochs.iter().rev().find(|entry| entry.start < elected.start_at);
+    before.or(elected.epochs.first()).map_or(session.epoch, |entry| entry.epoch)
 }
 
 /// Why a log was not cut.

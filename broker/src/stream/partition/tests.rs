@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
-use crate::log::{BatchBuilder, Compression};
+use crate::log::{BatchBuilder, Compression, EpochStart};
 use crate::metadata::{Command, Reassignment};
+use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Session};
 use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
@@ -369,4 +370,41 @@ fn a_follower_that_ends_within_what_its_leader_filled_goes_on_there() {
     };
     let (leaders, followers) = read(9);
     assert_eq!(leaders, followers);
+}
+
+#[test]
+fn rule_4_a_cut_within_a_hole_takes_what_follows_in_older_epochs() {
+    struct Deaf;
+
+    impl AckSink for Deaf {
+        fn flushed(&self, _partition: TopicPartition, _session: Session, _end: Offset) {}
+        fn rejected(&self, _partition: TopicPartition, _session: Session, _why: Reject) {}
+    }
+
+    // Where the log is cut there is something before, or nothing.
+    for first in [1, 9] {
+        let node = Node::running();
+        let partition = node.partition("t");
+        if first < 9 {
+            follow_on(&partition, 0, placed(1, 0, 0)).expect("it continues");
+        }
+        follow_on(&partition, i64::from(first % 9), placed(1, 9, 1)).expect("a hole is filled");
+        let led_by_1 = PartitionRegistration { leader: Some(NodeId::new(1)), ..registration(7, &[0, 1], &[0, 1]) };
+        follow(&partition, &led_by_1);
+        node.wal.sync_all().expect("synced");
+        let session = Session { epoch: LeaderEpoch::new(7), number: 0 };
+        let acks: Arc<dyn AckSink> = Arc::new(Deaf);
+        partition.greet(NodeId::new(1), session, Arc::downgrade(&acks)).expect("it is the leader");
+        let epochs = [(0, 0), (2, 5)]
+            .map(|(epoch, start): (i32, i64)| EpochStart { epoch: LeaderEpoch::new(epoch), start: Offset::new(start) });
+        let (truncate_to, start_at) = (Offset::new(5), Offset::new(5));
+        partition.elected(session, &Elected { epochs: epochs.to_vec(), truncate_to, start_at }).expect("cut");
+        let batch = placed(1, 5, 2);
+        let record = CanonicalRecord { previous: start_at, base: start_at, end: Offset::new(6), batch };
+        partition
+            .append_from_leader(session, record, Admission::unbounded())
+            .expect("older than the session is no harm");
+        let known: Vec<_> = (0..6).map(|at| partition.log().epoch_at(Offset::new(at)).map(LeaderEpoch::get)).collect();
+        assert_eq!(known, [0, 0, 0, 0, 0, 2].map(Some), "as the leader has it");
+    }
 }
