@@ -39,6 +39,10 @@ impl Log {
             let before = state.pending.len();
             let cut = state.refused(base, token);
             Counters::add(&self.shared.counters.appends_refused, (before - state.pending.len()) as u64);
+            // Before the lock is free: the next append may come before the listener is told.
+            if let (Some(from), Some(observer)) = (cut, &state.observer) {
+                observer.refused(from);
+            }
             cut
         };
         let Some(from) = cut else { return };

@@ -90,11 +90,14 @@ pub struct ProducerState {
     pub transaction_start: Option<Offset>,
 }
 
-/// Sees what a leader appends; called under the log's lock: returns at once, asks the log nothing.
+/// Sees what a leader appends, and what of it is taken back, in their order; called under the log's lock: returns at
+/// once, asks the log nothing.
 pub trait AppendObserver: Send + Sync {
     /// Batches were appended at `base`, back to back as the log stores them. They are not durable yet, and may still be
     /// refused.
     fn appended(&self, base: Offset, batches: Bytes);
+    /// What was appended from here on was refused: the next append begins here again.
+    fn refused(&self, from: Offset);
 }
 
 /// Told about a log's progress; called without any lock of the log held.

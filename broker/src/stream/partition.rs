@@ -602,7 +602,7 @@ impl LogListener for Partition {
             progress.waiting_for_flush.take_beyond(from, &mut due.refused);
             progress.waiting_for_commit.take_beyond(from, &mut due.refused);
             progress.epoch_start = progress.epoch_start.min(from);
-            if self.tails.refused(from) {
+            if self.tails.begins_at(from) {
                 self.news.leaderships_changed();
             }
             progress.following.take()

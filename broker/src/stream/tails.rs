@@ -108,12 +108,10 @@ impl Tails {
         !before && leading.is_open()
     }
 
-    /// The log ends at `from` again. Returns whether followers may come from now on.
-    pub(super) fn refused(&self, from: Offset) -> bool {
+    /// The leadership begins at `from`: what it found beyond is lost. Returns whether followers may come from now on.
+    pub(super) fn begins_at(&self, from: Offset) -> bool {
         let mut leading = self.0.lock();
         let before = leading.is_open();
-        let kept = leading.unflushed.partition_point(|record| record.end <= from);
-        leading.unflushed.truncate(kept);
         leading.from = leading.from.min(from);
         leading.led.is_some() && !before && leading.is_open()
     }
@@ -140,6 +138,12 @@ impl AppendObserver for Tails {
         if leading.led.is_some() {
             leading.unflushed.extend(split(base, batches));
         }
+    }
+
+    fn refused(&self, from: Offset) {
+        let mut leading = self.0.lock();
+        let kept = leading.unflushed.partition_point(|record| record.end <= from);
+        leading.unflushed.truncate(kept);
     }
 }
 
@@ -242,7 +246,7 @@ mod tests {
         assert_eq!(heard.take(), [(9, 10)]);
 
         tails.begin(led(2), at(5), at(9));
-        assert!(tails.refused(at(5)), "the rest is lost, so there is nothing to wait for");
+        assert!(tails.begins_at(at(5)), "the rest is lost, so there is nothing to wait for");
     }
 
     #[test]

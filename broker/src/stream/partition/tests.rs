@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression, EpochStart};
 use crate::metadata::{Command, Reassignment};
-use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Session};
+use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Marks, Session, Tail};
 use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
@@ -204,6 +204,58 @@ fn a_full_disk_fails_those_whose_records_it_lost() {
     assert_eq!(partition.offsets().log_end.get(), 2);
     partition.when_acked(&late, Acks::Leader, Arc::clone(&told) as _, 2);
     assert_eq!(told.settled()[2..], failed(2, &full), "one that asks afterwards is not told of others' records");
+}
+
+/// Hears of a refusal late: room has come back, and another append was taken by then.
+struct LateToHear {
+    node: Node,
+    partition: Arc<Partition>,
+}
+
+impl LogListener for LateToHear {
+    fn flushed(&self, end: Offset) {
+        self.partition.flushed(end);
+    }
+
+    fn refused(&self, from: Offset) {
+        self.node.disk.set_capacity(None);
+        append(&self.partition, Acks::Leader, 1).expect("there is room again");
+        self.partition.refused(from);
+    }
+}
+
+/// Notes the records that it is told of.
+#[derive(Default)]
+struct Heard(Mutex<Vec<(i64, i64)>>);
+
+impl Tail for Heard {
+    fn appended(&self, _led: Led, record: CanonicalRecord) {
+        self.0.lock().push((record.previous.get(), record.end.get()));
+    }
+
+    fn moved(&self, _led: Led, _marks: Marks) {}
+}
+
+#[test]
+fn followers_are_told_of_an_append_that_overtakes_the_word_of_a_refusal() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
+    let follower = NodeId::new(1);
+    let tail = Arc::new(Heard::default());
+    partition.tail(LeaderEpoch::new(1), follower, Arc::clone(&tail) as _).expect("it replicates it");
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    node.flush();
+    node.disk.set_capacity(Some(node.disk.used()));
+    append(&partition, Acks::Leader, 2).expect("it is taken");
+    let late = Arc::new(LateToHear { node, partition: Arc::clone(&partition) });
+    let listener: Arc<dyn LogListener> = Arc::clone(&late) as _;
+    partition.log().set_listener(Arc::downgrade(&listener));
+    late.node.flush();
+    late.node.flush();
+    assert_eq!(partition.offsets().flushed_end.get(), 3);
+    assert_eq!(*tail.0.lock(), [(0, 2), (2, 3)]);
+    assert!(partition.led_for(follower).is_some());
 }
 
 #[test]
