@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 
 use self::link::Link;
 use self::node::Member;
-use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
 use crate::io::disk::sim::SimDisk;
 use crate::log::Origin;
 use crate::metadata::testing::node;
-use crate::metadata::{AlterPartition, Command, ConfigResource, Image, NewTopic, Outcome, State};
+use crate::metadata::{AlterPartition, Command, ConfigResource, Image, NewTopic, Outcome, State, snapshot};
 use crate::stream::replication::Leaders;
 use crate::stream::testing::value_batch;
 use crate::stream::{AckWaiter, Acks, Partition, PartitionError};
@@ -63,6 +63,8 @@ pub(super) struct Cluster {
     pub(super) now: Duration,
     /// What was seen below any replica's high watermark: by offset, the record's value.
     committed: BTreeMap<i64, String>,
+    /// The highest that any replica had.
+    high_watermark: Offset,
     leaders: BTreeMap<LeaderEpoch, NodeId>,
 }
 
@@ -89,6 +91,7 @@ impl Cluster {
             durable: BTreeSet::new(),
             now: Duration::ZERO,
             committed: BTreeMap::new(),
+            high_watermark: Offset::FIRST,
             leaders: BTreeMap::new(),
         };
         let replicas = (0..nodes).map(|id| NodeId::new(id as i32)).collect();
@@ -143,9 +146,20 @@ impl Cluster {
 
     /// A node applies a newer image, not necessarily the newest.
     pub(super) fn deliver_image(&mut self, member: usize, at_most: usize) {
+        self.deliver(member, at_most, Arc::clone);
+    }
+
+    /// A node applies a newer image that a Raft snapshot brought.
+    pub(super) fn deliver_snapshot(&mut self, member: usize, at_most: usize) {
+        self.deliver(member, at_most, |image| {
+            Arc::new(snapshot::decode(snapshot::encode(image).into()).expect("it was just encoded"))
+        });
+    }
+
+    fn deliver(&mut self, member: usize, at_most: usize, brought: impl FnOnce(&Arc<Image>) -> Arc<Image>) {
         let from = self.members[member].image_at;
         let to = (from + at_most).min(self.images.len() - 1);
-        if to > from && self.members[member].apply(&self.images[to]) {
+        if to > from && self.members[member].apply(&brought(&self.images[to])) {
             self.members[member].image_at = to;
         }
         self.settle_proposals();
@@ -331,7 +345,16 @@ impl Cluster {
         self.check();
     }
 
-    /// What any replica shows as committed, it shows for ever, and every replica shows the same.
+    /// A node's retention lets all go that it knows to be committed.
+    pub(super) fn expire(&mut self, member: usize) {
+        if let Some(replica) = self.replica(member) {
+            let upto = replica.offsets().high_watermark;
+            replica.log().delete_records(upto).expect("it is committed");
+        }
+    }
+
+    /// What any replica shows as committed, it shows for ever, and every replica shows the same. Whoever may be elected
+    /// has it.
     pub(super) fn check(&mut self) {
         for member in 0..self.members.len() {
             let Some(replica) = self.replica(member) else { continue };
@@ -340,6 +363,13 @@ impl Cluster {
                 let known = self.committed.entry(offset).or_insert_with(|| value.clone());
                 assert_eq!(*known, value, "node {member} at offset {offset}");
             }
+            self.high_watermark = self.high_watermark.max(offsets.high_watermark);
+        }
+        let registration = self.image().partition(&self.partition).expect("it was created");
+        for node in registration.isr.iter().chain(&registration.elr) {
+            let Some(replica) = self.replica(node.get() as usize) else { continue };
+            let offsets = replica.offsets();
+            assert!(offsets.flushed_end >= self.high_watermark, "node {node}: {offsets:?}, {:?}", self.high_watermark);
         }
     }
 
@@ -358,7 +388,7 @@ impl Cluster {
             assert_eq!(node::records(&replica, end), part, "node {member}");
             let epochs = |member: usize| {
                 let log = Arc::clone(self.replica(member).expect("it runs").log());
-                (start..end.get()).map(|at| log.epoch_at(crate::ids::Offset::new(at))).collect::<Vec<_>>()
+                (start..end.get()).map(|at| log.epoch_at(Offset::new(at))).collect::<Vec<_>>()
             };
             assert_eq!(epochs(member), epochs(leader), "node {member}");
         }

@@ -1,5 +1,6 @@
-//! Random schedules: crashes, power losses, lost connections, delayed images, lost answers, full and wiped disks. What
-//! was acknowledged is never lost, what was seen never changes, and once the faults end all replicas are equal.
+//! Random schedules: crashes, power losses, lost connections, delayed images and snapshots, lost answers, full and wiped
+//! disks, retention that runs on one node, another minimum. What was acknowledged is never lost, what was seen never
+//! changes, and once the faults end all replicas are equal.
 
 use std::time::Duration;
 
@@ -50,9 +51,23 @@ impl Run {
                 let member = self.any();
                 self.cluster.flush(member);
             }
-            70..80 => {
+            70..79 => {
                 let (member, at_most) = (self.any(), self.rng.random_range(1..4));
-                self.cluster.deliver_image(member, at_most);
+                if self.chance(20) {
+                    self.cluster.deliver_snapshot(member, at_most);
+                } else {
+                    self.cluster.deliver_image(member, at_most);
+                }
+            }
+            79..80 => {
+                if self.chance(50) {
+                    let member = self.any();
+                    self.cluster.expire(member);
+                } else {
+                    self.may_wipe = false;
+                    let min_insync = self.rng.random_range(1..=2);
+                    self.cluster.set_min_insync(min_insync);
+                }
             }
             80..86 => {
                 self.cluster.now += Duration::from_millis(self.rng.random_range(0..4000));
