@@ -47,13 +47,13 @@ struct Proposal {
     refused_at: Option<u64>,
 }
 
-/// Nodes 0, 1, … with one partition on all of them.
+/// Nodes 0, 1, … with one partition on all of them that is looked at, and maybe more of its topic.
 pub(super) struct Cluster {
     state: State,
     images: Vec<Arc<Image>>,
     members: Vec<Member>,
-    /// By leader's and follower's number.
-    links: BTreeMap<(usize, usize), Link>,
+    /// By leader's, follower's and partition's number.
+    links: BTreeMap<(usize, usize, PartitionIndex), Link>,
     proposals: Vec<Proposal>,
     pub(super) partition: TopicPartition,
     pub(super) settled: Arc<Settled>,
@@ -70,6 +70,10 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(nodes: usize, min_insync: usize) -> Self {
+        Self::with_partitions(nodes, min_insync, 1)
+    }
+
+    pub(super) fn with_partitions(nodes: usize, min_insync: usize, partitions: usize) -> Self {
         let mut state = State::new(Image::empty("test-cluster"));
         let mut members = Vec::new();
         for id in 0..nodes {
@@ -94,9 +98,9 @@ impl Cluster {
             high_watermark: Offset::FIRST,
             leaders: BTreeMap::new(),
         };
-        let replicas = (0..nodes).map(|id| NodeId::new(id as i32)).collect();
+        let replicas: Vec<_> = (0..nodes).map(|id| NodeId::new(id as i32)).collect();
         let configs = vec![("min.insync.replicas".to_owned(), min_insync.to_string())];
-        let topic = NewTopic { name: TOPIC.to_owned(), id: topic, assignment: vec![replicas], configs };
+        let topic = NewTopic { name: TOPIC.to_owned(), id: topic, assignment: vec![replicas; partitions], configs };
         cluster.command(Command::CreateTopic(topic));
         cluster.deliver_images();
         cluster
@@ -275,7 +279,8 @@ impl Cluster {
         let proposals = std::mem::take(&mut self.proposals);
         for proposal in proposals {
             let proposer = proposal.change.leader.get() as usize;
-            let Some(replica) = self.replica(proposer) else { continue };
+            let partitions = self.members[proposer].partitions();
+            let Some(replica) = partitions.and_then(|all| all.get(&proposal.change.partition)) else { continue };
             let applied = self.images[self.members[proposer].image_at].index();
             if proposal.refused_at.is_some_and(|index| applied >= index) {
                 replica.withdraw(&proposal.change);
@@ -291,13 +296,15 @@ impl Cluster {
         for leader in 0..self.members.len() {
             let Some(partitions) = self.members[leader].partitions().cloned() else { continue };
             for follower in 0..self.members.len() {
-                let led = partitions.led_for(NodeId::new(follower as i32)).first().copied();
-                let key = (leader, follower);
-                if self.links.get(&key).is_some_and(|link| Some(link.led) != led || link.is_over()) {
-                    self.cut(leader, follower);
+                let led = partitions.led_for(NodeId::new(follower as i32));
+                self.cut_if(|key, link| {
+                    (key.0, key.1) == (leader, follower) && (link.is_over() || !led.contains(&link.led))
+                });
+                for led in led.into_iter().filter(|_| self.members[follower].is_running()) {
+                    let key = (leader, follower, led.partition.partition);
+                    let new = || Link::new(led, &self.members[leader], &self.members[follower]);
+                    self.links.entry(key).or_insert_with(new);
                 }
-                let Some(led) = led.filter(|_| self.members[follower].is_running()) else { continue };
-                self.links.entry(key).or_insert_with(|| Link::new(led, &self.members[leader], &self.members[follower]));
             }
         }
     }
@@ -315,16 +322,16 @@ impl Cluster {
 
     /// A connection is lost with all that is on its way.
     pub(super) fn cut(&mut self, leader: usize, follower: usize) {
-        if let Some(link) = self.links.remove(&(leader, follower)) {
-            link.cut();
-        }
+        self.cut_if(|key, _| (key.0, key.1) == (leader, follower));
     }
 
     fn cut_all(&mut self, member: usize) {
-        let of_member = |key: &&(usize, usize)| key.0 == member || key.1 == member;
-        let keys: Vec<_> = self.links.keys().filter(of_member).copied().collect();
-        for (leader, follower) in keys {
-            self.cut(leader, follower);
+        self.cut_if(|key, _| key.0 == member || key.1 == member);
+    }
+
+    fn cut_if(&mut self, goes: impl Fn(&(usize, usize, PartitionIndex), &Link) -> bool) {
+        for (_, link) in self.links.extract_if(.., |key, link| goes(key, link)) {
+            link.cut();
         }
     }
 

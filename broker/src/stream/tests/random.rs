@@ -21,7 +21,8 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let min_insync = rng.random_range(1..=2);
-        Self { cluster: Cluster::new(3, min_insync), rng, may_wipe: min_insync == 2 }
+        // Two partitions: changes of one come in images of the other.
+        Self { cluster: Cluster::with_partitions(3, min_insync, 2), rng, may_wipe: min_insync == 2 }
     }
 
     fn any(&mut self) -> usize {
