@@ -36,7 +36,7 @@ pub(super) const ELECTION_TICKS: usize = 10;
 /// Ticks between a leader's heartbeats.
 pub(super) const HEARTBEAT_TICKS: usize = 2;
 /// Bytes of one append message.
-const MESSAGE_BYTES: u64 = 1 << 20;
+pub(super) const MESSAGE_BYTES: u64 = 1 << 20;
 /// Append messages under way to one follower.
 const MESSAGES_IN_FLIGHT: usize = 64;
 /// Bytes of committed entries that are applied at a time.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use raft::eraftpb::Message;
+use protobuf::Message as _;
+use raft::eraftpb::{Message, MessageType};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::core::{Effects, RaftCore};
+use super::core::{Effects, MESSAGE_BYTES, RaftCore};
 use super::storage::{Limits, RaftWalStorage};
 use super::{RaftError, RaftId};
 use crate::ids::{BrokerEpoch, NodeId, ProducerId};
@@ -131,10 +132,15 @@ struct Group {
     network: Vec<(usize, Message)>,
     cut_off: BTreeSet<usize>,
     answers: BTreeMap<u64, Result<Outcome, ProposeError>>,
+    limits: Limits,
 }
 
 impl Group {
     fn new() -> Self {
+        Self::with(SMALL)
+    }
+
+    fn with(limits: Limits) -> Self {
         let disks: Vec<SimDisk> = (0..3).map(|_| SimDisk::new()).collect();
         for disk in &disks {
             form(disk, &[0, 1, 2]);
@@ -145,13 +151,15 @@ impl Group {
             network: Vec::new(),
             cut_off: BTreeSet::new(),
             answers: BTreeMap::new(),
+            limits,
         };
         (0..3).for_each(|at| group.start(at));
         group
     }
 
     fn start(&mut self, at: usize) {
-        self.cores[at] = Some(open(&self.disks[at], at as i32, SMALL).expect("a crash leaves nothing that is refused"));
+        let core = open(&self.disks[at], at as i32, self.limits);
+        self.cores[at] = Some(core.expect("a crash leaves nothing that is refused"));
     }
 
     /// Handles what is ready at a node. A crashed disk takes the node down: it starts anew from what survived.
@@ -277,6 +285,40 @@ fn a_proposal_that_another_leader_overtook_is_answered_as_such() {
     }
     assert_eq!(group.answers[&1], Err(ProposeError::LeaderChanged));
     assert_eq!(group.answers[&2], Ok(Outcome::Done));
+}
+
+#[test]
+fn a_follower_that_was_away_gets_many_entries_in_a_message_and_no_message_is_too_large() {
+    let mut group = Group::with(Limits::default());
+    let leader = group.leader();
+    let away = (leader + 1) % 3;
+    group.cut_off.insert(away);
+    let count = 60;
+    for round in 0..count {
+        group.propose(leader, set("name", "x".repeat(70_000)), round);
+        group.settle();
+    }
+    group.cut_off.clear();
+    let mut sizes = Vec::new();
+    while group.cores[away].as_ref().expect("running").image().index()
+        < group.cores[leader].as_ref().expect("running").image().index()
+    {
+        for at in 0..3 {
+            group.cores[at].as_mut().expect("running").tick();
+            group.process(at, 0);
+        }
+        while let Some((from, message)) = (!group.network.is_empty()).then(|| group.network.remove(0)) {
+            assert_ne!(message.get_msg_type(), MessageType::MsgSnapshot, "it has not been away too long");
+            if from == leader && RaftId(message.to).node() == Some(NodeId::new(away as i32)) {
+                sizes.extend((!message.entries.is_empty()).then(|| (message.entries.len(), message.compute_size())));
+            }
+            group.deliver(from, message);
+        }
+    }
+    assert!(sizes.iter().map(|(entries, _)| entries).sum::<usize>() >= count as usize, "{sizes:?}");
+    assert!(sizes.len() <= 10, "several at once: {sizes:?}");
+    // The fields beside the entries are small.
+    assert!(sizes.iter().all(|(_, bytes)| u64::from(*bytes) <= MESSAGE_BYTES + 1000), "{sizes:?}");
 }
 
 #[test]
