@@ -12,6 +12,8 @@ pub(super) struct Offer {
     pub(super) epochs: EpochHistory,
     /// The leader's first offset.
     pub(super) start: Offset,
+    /// Everything below is committed.
+    pub(super) high_watermark: Offset,
     /// One past the last record on the leader's disk.
     pub(super) end: Offset,
     /// Whether the follower is in the ISR, or eligible as a leader beside it: it has all that is committed.
@@ -20,13 +22,14 @@ pub(super) struct Offer {
 
 /// Compares: the follower keeps what lies below the end of the newest epoch that both know, as far as both have it.
 ///
-/// What lies below the start of either log is committed: retention and `DeleteRecords` go no further. An eligible
-/// follower keeps that much of its log in any case, though neither has a record of it left to compare: else its end
-/// would fall below records that were acknowledged, and it might be elected so.
+/// What lies below the leader's high watermark is committed, and what lies below the follower's start: retention and
+/// `DeleteRecords` go no further. An eligible follower keeps that much of its log in any case, though the records that
+/// would tell so may all be deleted, and epochs forgotten of which compaction has left nothing: else its end would fall
+/// below records that were acknowledged, and it might be elected so.
 pub(super) fn beginning(offer: &Offer, follower: &FollowerState) -> Elected {
     let mut truncate_to = common_end(offer, follower);
     if offer.eligible {
-        let committed = offer.start.max(follower.log_start).min(follower.flushed_end);
+        let committed = offer.high_watermark.max(follower.log_start).min(follower.flushed_end);
         truncate_to = truncate_to.max(committed.min(offer.end));
     }
     Elected { epochs: offer.epochs.entries().to_vec(), truncate_to, start_at: truncate_to.max(offer.start) }
@@ -65,7 +68,8 @@ mod tests {
 
     fn offer(epochs: &[(i32, i64)], start: i64, end: i64) -> Offer {
         let epochs = EpochHistory::from_entries(entries(epochs)).expect("in order");
-        Offer { epochs, start: Offset::new(start), end: Offset::new(end), eligible: false }
+        let (start, end) = (Offset::new(start), Offset::new(end));
+        Offer { epochs, start, high_watermark: start, end, eligible: false }
     }
 
     fn follower(epochs: &[(i32, i64)], end: i64) -> FollowerState {
@@ -122,6 +126,19 @@ mod tests {
             let eligible = beginning(&Offer { eligible: true, ..offer }, &state).truncate_to.get();
             assert_eq!((eligible, other), expected, "{epochs:?} {others:?} {log_start} {flushed_end}");
         }
+    }
+
+    #[test]
+    fn rule_3_an_eligible_follower_keeps_what_is_committed_in_an_epoch_that_its_leader_has_forgotten() {
+        // Of epoch 1 compaction has left the leader nothing.
+        let mut offer = offer(&[(0, 0), (2, 5)], 0, 9);
+        offer.high_watermark = Offset::new(5);
+        let state = follower(&[(0, 0), (1, 2)], 5);
+        let kept = [false, true].map(|eligible| {
+            offer.eligible = eligible;
+            beginning(&offer, &state).truncate_to.get()
+        });
+        assert_eq!(kept, [2, 5]);
     }
 
     /// Records as epochs, one by offset: what histories are made of.

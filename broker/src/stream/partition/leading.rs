@@ -46,7 +46,14 @@ impl Partition {
         let offsets = self.log.offsets();
         let epochs = self.log.epochs_below(offsets.flushed_end);
         let eligible = progress.isr.is_member(follower) || progress.elr.contains(&follower);
-        Ok(beginning(&Offer { epochs, start: offsets.log_start, end: offsets.flushed_end, eligible }, state))
+        let offer = Offer {
+            epochs,
+            start: offsets.log_start,
+            high_watermark: progress.high_watermark,
+            end: offsets.flushed_end,
+            eligible,
+        };
+        Ok(beginning(&offer, state))
     }
 
     /// From now on `tail` is told of appends.
