@@ -1,5 +1,5 @@
 //! What must hold: what was acknowledged stays, once and in order; what a consumer saw never changes or vanishes; the
-//! replicas' logs are equal below their high watermarks; one leader an epoch.
+//! replicas' logs are equal below their high watermarks; one leader an epoch; whoever may be elected has what is committed.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,8 @@ struct Known {
     acked: BTreeMap<i64, Value>,
     seen: BTreeMap<i64, Value>,
     offsets: BTreeMap<Value, i64>,
+    /// The highest that any replica had.
+    high_watermark: i64,
 }
 
 #[derive(Default)]
@@ -102,6 +104,7 @@ impl Checker {
             acked: BTreeMap::new(),
             seen: BTreeMap::new(),
             offsets: BTreeMap::new(),
+            high_watermark: 0,
         };
         self.facts.lock().partitions.insert(partition, known);
     }
@@ -114,6 +117,25 @@ impl Checker {
                 return Ok(());
             }
             Err(format!("{partition:?} has two leaders in epoch {epoch}: {first:?} and {:?}", (machine, start)))
+        });
+    }
+
+    /// A replica's high watermark.
+    pub(super) fn committed(&self, partition: TopicPartition, upto: i64) {
+        if let Some(known) = self.facts.lock().partitions.get_mut(&partition) {
+            known.high_watermark = known.high_watermark.max(upto);
+        }
+    }
+
+    /// A replica that may be elected has so much on its disk: what is beyond would be given again.
+    pub(super) fn may_lead(&self, partition: TopicPartition, at: i32, flushed_end: i64) {
+        self.with(|facts| {
+            let Some(known) = facts.partitions.get(&partition) else { return Ok(()) };
+            let (topic, committed) = (&known.topic, known.high_watermark);
+            if flushed_end >= committed {
+                return Ok(());
+            }
+            Err(format!("{topic} at node {at} may be led, and ends at {flushed_end}, where {committed} is committed"))
         });
     }
 

@@ -175,6 +175,28 @@ impl Cluster {
         }
     }
 
+    /// What is committed, and how much of it those have who may be elected: noted for the checker.
+    pub(super) fn note_eligible(&self) {
+        let Some(image) = self.image() else { return };
+        for (partition, _) in self.partitions() {
+            let Some(registration) = image.partition(&partition) else { continue };
+            let replicas: Vec<_> = self
+                .serving()
+                .iter()
+                .filter_map(|node| Some((node.process.machine, node.partitions.get(&partition)?.offsets())))
+                .collect();
+            for (_, offsets) in &replicas {
+                self.checker.committed(partition, offsets.high_watermark.get());
+            }
+            for (machine, offsets) in replicas {
+                let node = NodeId::new(machine);
+                if registration.isr.contains(&node) || registration.elr.contains(&node) {
+                    self.checker.may_lead(partition, machine, offsets.flushed_end.get());
+                }
+            }
+        }
+    }
+
     /// Reads every replica below its high watermark.
     pub(super) fn look_at_replicas(&self) {
         for node in self.serving() {

@@ -136,6 +136,7 @@ async fn watch(cluster: &Cluster) -> String {
     loop {
         sleep(LOOK_EVERY).await;
         cluster.note_leaders();
+        cluster.note_eligible();
         for machine in &cluster.machines {
             if machine.is_running() && machine.has_crashed() {
                 machine.kill(true);
