@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use super::write::{gauge, gauges};
 use crate::kafka::Broker;
 use crate::metadata::Image;
-use crate::stream::Partition;
+use crate::stream::{Partition, TopicSettings as _};
 
 /// Reads the metadata image and this node's replicas.
 pub(super) struct ClusterCollector(Weak<Broker>);
@@ -79,8 +79,8 @@ fn encode_replicas(broker: &Broker, image: &Image, encoder: &mut DescriptorEncod
     let led = || replicas.iter().filter(|replica| replica.leading().is_some());
     let short_of_replicas = led().filter_map(registration).filter(|it| it.isr.len() < it.replicas.len()).count();
     let under_minimum = |replica: &&Arc<Partition>| {
-        let minimum = broker.settings.topic(image, replica.topic()).min_insync_replicas;
-        registration(replica).is_some_and(|registration| (registration.isr.len() as i64) < i64::from(minimum))
+        let min_insync = broker.settings.min_insync_replicas(image, replica.topic());
+        registration(replica).is_some_and(|it| it.isr.len() < it.minimum_isr(min_insync))
     };
     let figures = [
         ("partitioncount", "Replicas on this node", replicas.len()),
@@ -88,7 +88,7 @@ fn encode_replicas(broker: &Broker, image: &Image, encoder: &mut DescriptorEncod
         ("underreplicatedpartitions", "Partitions led here with replicas out of sync", short_of_replicas),
         (
             "underminisrpartitioncount",
-            "Partitions led here below min.insync.replicas",
+            "Partitions led here that refuse acks=all for min.insync.replicas",
             led().filter(under_minimum).count(),
         ),
     ];
@@ -112,4 +112,45 @@ fn encode_topics(broker: &Broker, image: &Image, encoder: &mut DescriptorEncoder
     gauges(encoder, ("kafka_topic_partition_oldest_offset", "First offset of a partition led here"), oldest)?;
     let sizes = replicas.iter().map(|replica| (labels(replica), replica.log().size_bytes() as f64));
     gauges(encoder, ("kafka_log_log_size", "Bytes of a replica on this node's disk"), sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::kafka::testing::TestBroker;
+    use crate::metadata::testing::{ids, node};
+    use crate::metadata::{Command, ConfigResource, MetadataPlane, NewTopic, Outcome};
+
+    fn under_minimum(broker: &TestBroker) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ClusterCollector::new(&broker.broker)));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("writing to memory cannot fail");
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("kafka_server_replicamanager_underminisrpartitioncount "));
+        line.expect("it is told").to_owned()
+    }
+
+    #[tokio::test]
+    async fn partitions_below_the_minimum_are_those_that_refuse_acks_all() {
+        let broker = TestBroker::start();
+        let changes = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
+        broker.node.command(Command::SetConfigs { resource: ConfigResource::BrokerDefault, changes });
+        broker.node.create("single", 1);
+        assert_eq!(under_minimum(&broker), "0.0", "one replica is all that it has");
+        let register = Command::RegisterNode { node: node(1), acked_may_be_lost: false };
+        let Some(Ok(Outcome::Registered(epoch))) = broker.node.plane.propose(register).now_or_never() else {
+            panic!("this plane registers a new node at once")
+        };
+        let id = crate::ids::TopicId::from_bytes([9; 16]).expect("not zero");
+        let pair = NewTopic { name: "pair".to_owned(), id, assignment: vec![ids(&[0, 1])], configs: vec![] };
+        broker.node.command(Command::CreateTopic(pair));
+        assert_eq!(under_minimum(&broker), "0.0");
+        broker.node.command(Command::FenceNode { node: ids(&[1])[0], epoch });
+        assert_eq!(under_minimum(&broker), "1.0");
+    }
 }
