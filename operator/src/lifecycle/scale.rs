@@ -55,9 +55,14 @@ pub(super) fn drain(situation: &Situation) -> Say {
     Say::under_way(DOWN, format!("drains node {}: {left} replicas are left", draining.join(", ")))
 }
 
-/// The StatefulSet is being made smaller, or a pod is on its way out.
+/// The StatefulSet is being made smaller, or a pod is on its way out: until it is gone its node is still to be removed.
 pub(super) fn shrink(situation: &Situation) -> Say {
-    let surplus = situation.pools.iter().find(|pool| pool.current.is_some_and(|current| current > pool.wanted));
+    let has_pods = |pool: &Pool| {
+        let mut own = situation.nodes.values().filter(|node| node.pool == pool.name);
+        own.any(|node| node.ordinal >= pool.wanted && node.pod.is_some())
+    };
+    let surplus =
+        situation.pools.iter().find(|pool| pool.current.is_some_and(|current| current > pool.wanted) || has_pods(pool));
     match surplus {
         Some(pool) if situation.brokers.is_some() => {
             Say::under_way(DOWN, format!("removes the last pods of pool {}", pool.name))

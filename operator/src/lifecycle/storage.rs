@@ -83,14 +83,19 @@ pub(super) fn unused(situation: &Situation) -> Say {
     if situation.deletion_policy != DeletionPolicy::Delete {
         return Say::Nothing;
     }
+    let mut going = Say::Nothing;
     for (id, node) in &situation.nodes {
-        let Some(claim) = node.claim.as_ref().filter(|claim| !claim.terminating) else { continue };
+        let Some(claim) = &node.claim else { continue };
         let Some(pool) = situation.pool(&node.pool) else { continue };
         let used = node.ordinal < pool.wanted.max(pool.current.unwrap_or(i32::MAX));
         if used || node.pod.is_some() || brokers.nodes.contains_key(id) {
             continue;
         }
+        if claim.terminating {
+            going = Say::under_way("ScaleDown", format!("waits until the volume of node {id} is gone"));
+            continue;
+        }
         return Say::step("ScaleDown", format!("deletes the volume of node {id}"), Step::DeleteClaim(reference(claim)));
     }
-    Say::Nothing
+    going
 }

@@ -57,7 +57,12 @@ fn is_as_it_should_be(live: &DynamicObject, object: &Object) -> Result<bool, Rec
         return Ok(false);
     }
     let unreadable = |source| ReconcileError::Unreadable { object: object.name.clone(), source };
-    Ok(covers(&serde_json::to_value(live).map_err(unreadable)?, &object.value))
+    let mut live = serde_json::to_value(live).map_err(unreadable)?;
+    // What is listed, and not watched, does not say its kind: the cache that it is from does.
+    for key in ["apiVersion", "kind"] {
+        live[key] = object.value[key].clone();
+    }
+    Ok(covers(&live, &object.value))
 }
 
 fn foreign(what: &str) -> Problem {
@@ -66,5 +71,26 @@ fn foreign(what: &str) -> Problem {
         message: format!(
             "{what} exists and belongs to something else. It is not touched: delete it, or give the cluster another name."
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_listed_without_its_kind_is_not_written_again() {
+        let metadata = json!({ "name": "c", "annotations": { names::APPLIED: "1" } });
+        let value = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "a": "1" } });
+        let object = Object { kind: Kind::ConfigMap, name: "c".to_owned(), value };
+        // Items of the API server's lists have neither apiVersion nor kind.
+        let listed = |a: &str| {
+            let item = json!({ "metadata": metadata, "data": { "a": a } });
+            serde_json::from_value::<DynamicObject>(item).expect("an object")
+        };
+        assert!(is_as_it_should_be(&listed("1"), &object).expect("readable"));
+        assert!(!is_as_it_should_be(&listed("2"), &object).expect("readable"));
     }
 }

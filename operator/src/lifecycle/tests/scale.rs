@@ -81,6 +81,27 @@ fn a_node_whose_pod_is_gone_is_removed_once_that_is_noticed() {
 }
 
 #[test]
+fn it_is_not_over_before_pods_and_volumes_are_gone() {
+    let mut situation = settled(4);
+    situation.deletion_policy = DeletionPolicy::Delete;
+    situation.pools[0].wanted = 3;
+    situation.pools[0].current = Some(3);
+    situation.pod(3).terminating = true;
+    *situation.known(3) = Registered { draining: true, replicas: 0, ..registered(false) };
+    let decision = decide(&situation);
+    assert_eq!((decision.step.as_ref(), words(&decision)), (None, "removes the last pods of pool main"));
+    situation.raft().nodes.remove(&3);
+    assert_eq!(words(&decide(&situation)), "removes the last pods of pool main", "the pod is there still");
+    situation.nodes.get_mut(&3).expect("node 3").pod = None;
+    assert!(matches!(step(&situation), Some(Step::DeleteClaim(_))));
+    situation.claim(3).terminating = true;
+    let decision = decide(&situation);
+    assert_eq!((decision.step.as_ref(), words(&decision)), (None, "waits until the volume of node 3 is gone"));
+    situation.nodes.remove(&3);
+    assert_eq!(decide(&situation).operation, None);
+}
+
+#[test]
 fn scaling_back_up_cancels_the_drains_that_were_begun_and_no_others() {
     let mut situation = settled(5);
     situation.known(1).draining = true;
