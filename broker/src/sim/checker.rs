@@ -41,6 +41,8 @@ impl Value {
 struct Known {
     topic: String,
     cleanup: Cleanup,
+    /// The newest epoch in which anything was acknowledged.
+    acked_in: Option<LeaderEpoch>,
     acked: BTreeMap<i64, Value>,
     seen: BTreeMap<i64, Value>,
     offsets: BTreeMap<Value, i64>,
@@ -82,6 +84,12 @@ impl Checker {
         self.facts.lock().partitions.get(&partition).is_some_and(|known| !known.acked.is_empty())
     }
 
+    /// Whether anything was acknowledged in a later epoch.
+    pub(super) fn has_acked_since(&self, partition: TopicPartition, epoch: LeaderEpoch) -> bool {
+        let facts = self.facts.lock();
+        facts.partitions.get(&partition).and_then(|known| known.acked_in).is_some_and(|newest| newest > epoch)
+    }
+
     pub(super) fn violated(&self, what: String) {
         note!(self.trace, "VIOLATION: {what}");
         self.facts.lock().violation.get_or_insert(what);
@@ -99,6 +107,7 @@ impl Checker {
         let known = Known {
             topic: format!("{topic}-{}", partition.partition),
             cleanup,
+            acked_in: None,
             acked: BTreeMap::new(),
             seen: BTreeMap::new(),
             offsets: BTreeMap::new(),
@@ -117,11 +126,12 @@ impl Checker {
         });
     }
 
-    /// acks=all was answered: these records are at this offset and those after it.
-    pub(super) fn acked(&self, partition: TopicPartition, base: i64, values: &[Value]) {
+    /// acks=all was answered by the leader of this epoch: these records are at this offset and those after it.
+    pub(super) fn acked(&self, partition: TopicPartition, epoch: LeaderEpoch, base: i64, values: &[Value]) {
         self.with(|facts| {
             facts.acked += values.len() as u64;
             let Some(known) = facts.partitions.get_mut(&partition) else { return Ok(()) };
+            known.acked_in = known.acked_in.max(Some(epoch));
             for (offset, value) in (base..).zip(values) {
                 known.is_at(offset, *value, "acknowledged")?;
                 known.acked.insert(offset, *value);
