@@ -41,6 +41,8 @@ impl Value {
 struct Known {
     topic: String,
     cleanup: Cleanup,
+    /// Retention has removed what is below.
+    log_start: i64,
     /// The newest epoch in which anything was acknowledged.
     acked_in: Option<LeaderEpoch>,
     acked: BTreeMap<i64, Value>,
@@ -107,12 +109,20 @@ impl Checker {
         let known = Known {
             topic: format!("{topic}-{}", partition.partition),
             cleanup,
+            log_start: 0,
             acked_in: None,
             acked: BTreeMap::new(),
             seen: BTreeMap::new(),
             offsets: BTreeMap::new(),
         };
         self.facts.lock().partitions.insert(partition, known);
+    }
+
+    /// A replica's log begins here.
+    pub(super) fn begins(&self, partition: TopicPartition, log_start: Offset) {
+        if let Some(known) = self.facts.lock().partitions.get_mut(&partition) {
+            known.log_start = known.log_start.max(log_start.get());
+        }
     }
 
     /// A node led in this epoch.
@@ -178,7 +188,13 @@ impl Known {
                 return Err(format!("{topic}: {value:?} is {how} at {offset}, where {other:?} was {what}"));
             }
         }
-        let first = *self.offsets.entry(value).or_insert(offset);
+        let first = self.offsets.entry(value).or_insert(offset);
+        // As with Kafka, a replica that had to begin at the leader's log start knows of no batch before it: a producer
+        // that goes on trying for longer than retention keeps its records may have them doubled.
+        if *first < self.log_start {
+            *first = offset;
+        }
+        let first = *first;
         if first != offset {
             return Err(format!("{topic}: {value:?} is {how} at {offset}, and was at {first}"));
         }

@@ -162,7 +162,7 @@ impl Producer {
         };
         let (acks, cluster) = (self.acks, self.cluster.clone());
         let within = Duration::from_millis(500 + cluster.rng.below(ACKED_WITHIN_MS));
-        let answered = cluster.call(&leader, async |node| produce(node, batch, acks, within).await).await;
+        let answered = cluster.call(&leader, async |node| produce(&cluster, node, batch, acks, within).await).await;
         let Ok(Answer { epoch: Some(epoch), outcome }) = answered else { return self.again_or_gone(batch) };
         match outcome {
             Ok(appended) => Attempt::Acked(appended, epoch),
@@ -212,7 +212,7 @@ impl AckWaiter for Once {
 }
 
 /// Appends, and waits for the acknowledgement.
-async fn produce(node: &Serving, batch: &Batch, acks: Acks, within: Duration) -> Answer {
+async fn produce(cluster: &Cluster, node: &Serving, batch: &Batch, acks: Acks, within: Duration) -> Answer {
     let Some(partition) = node.partitions.get(&batch.partition) else {
         return Answer { epoch: None, outcome: Err(PartitionError::NotLeader) };
     };
@@ -223,7 +223,9 @@ async fn produce(node: &Serving, batch: &Batch, acks: Acks, within: Duration) ->
     };
     let (sender, settled) = oneshot::channel();
     partition.when_acked(&accepted, acks, Arc::new(Once(Mutex::new(Some(sender)))), 0);
-    let outcome = match timeout(within, settled).await {
+    let settled = timeout(within, settled).await;
+    cluster.checker.begins(batch.partition, partition.offsets().log_start);
+    let outcome = match settled {
         Ok(Ok(outcome)) => outcome.map(|()| accepted.appended),
         // Kafka's REQUEST_TIMED_OUT, or the partition is gone: the same to a client, who tries again.
         Ok(Err(_)) | Err(_) => Err(PartitionError::NotLeader),
@@ -256,6 +258,7 @@ fn fetch(cluster: &Cluster, node: &Serving, partition: TopicPartition, from: i64
     let replica = node.partitions.get(&partition)?;
     replica.check_replica(None).ok()?;
     let offsets = replica.offsets();
+    cluster.checker.begins(partition, offsets.log_start);
     match replica.read(from, 2_000, true, false) {
         Err(PartitionError::Read(ReadError::OutOfRange { start, .. })) => {
             // A follower may not have it yet.

@@ -71,7 +71,8 @@ pub(super) struct TopicPlan {
     pub(super) partitions: usize,
     pub(super) replicas: usize,
     pub(super) cleanup: Cleanup,
-    pub(super) segment_bytes: u32,
+    /// After so long a new segment begins; `None`: never. (`segment.bytes` may not be small enough for a run.)
+    pub(super) segment_ms: Option<u32>,
 }
 
 /// A run.
@@ -172,6 +173,6 @@ fn topic(number: usize, nodes: i32, rng: &mut SmallRng) -> TopicPlan {
         partitions: rng.random_range(1..=2),
         replicas: if rng.random_bool(0.8) { 3 } else { rng.random_range(2..=(nodes as usize).min(4)) },
         cleanup,
-        segment_bytes: if cleanup == Cleanup::Never && rng.random_bool(0.5) { 1 << 20 } else { 1_500 },
+        segment_ms: if cleanup == Cleanup::Never && rng.random_bool(0.5) { None } else { Some(400) },
     }
 }

@@ -52,7 +52,7 @@ impl Story {
                 scenario.keys = 200;
                 scenario.topics.truncate(1);
                 let topic = &mut scenario.topics[0];
-                (topic.partitions, topic.cleanup, topic.segment_bytes) = (1, Cleanup::Compaction, 1_500);
+                (topic.partitions, topic.cleanup, topic.segment_ms) = (1, Cleanup::Compaction, Some(400));
             }
         }
     }

@@ -81,6 +81,7 @@ fn planted_bugs_are_found() {
         (Plant::CommittedIsrOnly, Some(Story::UnheardJoin)),
         (Plant::LostReplyIsRefusal, Some(Story::UnheardJoin)),
         (Plant::WaiterSurvivesEpoch, Some(Story::LeadsAgain)),
+        (Plant::CompactionAboveHighWatermark, Some(Story::CleansAlone)),
         (Plant::WipedElectable, Some(Story::EligibleWiped)),
     ];
     for (plant, story) in plants {
