@@ -177,6 +177,18 @@ impl Log {
     }
 }
 
+/// What an empty batch leaves from `from` on, for a follower whose log ends within it; `None` for any other batch.
+///
+/// Where this log fills a hole with one empty batch, that follower may have had, and compacted, the batches themselves:
+/// so it can end between any two of them.
+pub fn rest_of_empty(batch: &[u8], from: Offset) -> Option<Bytes> {
+    let header = BatchHeader::read(batch).ok()?;
+    let fills = header.count == 0 && header.producer_id < 0 && !header.is_control();
+    let within = header.base() < from && from < header.end();
+    let rest = || empty_batch(from, header.end().since(from), header.stored_epoch(), header.max_timestamp);
+    (fills && within).then(|| rest().bytes)
+}
+
 /// A batch without records, as compaction leaves them (KIP-98): it only takes the place of offsets.
 fn empty_batch(base: Offset, span: u64, epoch: LeaderEpoch, timestamp: i64) -> Placed {
     let mut header = BatchHeader {

@@ -49,6 +49,7 @@ pub use config::{
 };
 pub use epochs::{EpochHistory, EpochStart};
 pub use error::{AppendError, LogError, ReadError, RecordError};
+pub use follow::rest_of_empty;
 pub use partition_log::{Counters, Log};
 pub use store::LogStore;
 pub use types::{

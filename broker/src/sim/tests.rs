@@ -8,12 +8,14 @@ const FRESH: u64 = 60;
 /// Seeds at most that a planted bug may need.
 const FOUND_WITHIN: u64 = 2_000;
 /// Seeds that found a bug in the planes, which has been mended since. They found it without a story.
-const FOUND: [(u64, &str); 2] = [
+const FOUND: [(u64, &str); 4] = [
     (
         1476,
         "a wiped voter was sent a snapshot from before its removal, in which it votes alone: it led a group of its own",
     ),
     (2691, "a node that was away refused its leader, which had come back with an empty disk meanwhile"),
+    (900_603, "a replica that ended within a hole which its leader had filled never caught up"),
+    (900_777, "the same, after the whole cluster had lost its power"),
 ];
 
 /// Runs a seed; panics, with the end of its story, when something does not hold.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Partition, Progress};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
+use crate::log::rest_of_empty;
 use crate::metadata::{AlterPartition, Image, Node};
 use crate::stream::beginning::{Offer, beginning};
 use crate::stream::membership::Standing;
@@ -81,10 +82,13 @@ impl Partition {
         let mut records = Vec::new();
         let mut previous = from;
         for data in read.data {
-            for record in split(previous, data) {
+            for mut record in split(previous, data) {
                 if record.base < record.previous {
-                    tracing::warn!(topic = %self.topic, partition = %self.index(), %from, "no batch begins here");
-                    return Err(Deposed);
+                    let Some(rest) = rest_of_empty(&record.batch, record.previous) else {
+                        tracing::warn!(topic = %self.topic, partition = %self.index(), %from, "no batch begins here");
+                        return Err(Deposed);
+                    };
+                    record = CanonicalRecord { base: record.previous, batch: rest, ..record };
                 }
                 previous = record.end;
                 records.push(record);
