@@ -41,6 +41,10 @@ impl Value {
 struct Known {
     topic: String,
     cleanup: Cleanup,
+    /// Retention has removed what is below.
+    log_start: i64,
+    /// The newest epoch in which anything was acknowledged.
+    acked_in: Option<LeaderEpoch>,
     acked: BTreeMap<i64, Value>,
     seen: BTreeMap<i64, Value>,
     offsets: BTreeMap<Value, i64>,
@@ -84,6 +88,12 @@ impl Checker {
         self.facts.lock().partitions.get(&partition).is_some_and(|known| !known.acked.is_empty())
     }
 
+    /// Whether anything was acknowledged in a later epoch.
+    pub(super) fn has_acked_since(&self, partition: TopicPartition, epoch: LeaderEpoch) -> bool {
+        let facts = self.facts.lock();
+        facts.partitions.get(&partition).and_then(|known| known.acked_in).is_some_and(|newest| newest > epoch)
+    }
+
     pub(super) fn violated(&self, what: String) {
         note!(self.trace, "VIOLATION: {what}");
         self.facts.lock().violation.get_or_insert(what);
@@ -101,12 +111,21 @@ impl Checker {
         let known = Known {
             topic: format!("{topic}-{}", partition.partition),
             cleanup,
+            log_start: 0,
+            acked_in: None,
             acked: BTreeMap::new(),
             seen: BTreeMap::new(),
             offsets: BTreeMap::new(),
             high_watermark: 0,
         };
         self.facts.lock().partitions.insert(partition, known);
+    }
+
+    /// A replica's log begins here.
+    pub(super) fn begins(&self, partition: TopicPartition, log_start: Offset) {
+        if let Some(known) = self.facts.lock().partitions.get_mut(&partition) {
+            known.log_start = known.log_start.max(log_start.get());
+        }
     }
 
     /// A node led in this epoch.
@@ -139,11 +158,12 @@ impl Checker {
         });
     }
 
-    /// acks=all was answered: these records are at this offset and those after it.
-    pub(super) fn acked(&self, partition: TopicPartition, base: i64, values: &[Value]) {
+    /// acks=all was answered by the leader of this epoch: these records are at this offset and those after it.
+    pub(super) fn acked(&self, partition: TopicPartition, epoch: LeaderEpoch, base: i64, values: &[Value]) {
         self.with(|facts| {
             facts.acked += values.len() as u64;
             let Some(known) = facts.partitions.get_mut(&partition) else { return Ok(()) };
+            known.acked_in = known.acked_in.max(Some(epoch));
             for (offset, value) in (base..).zip(values) {
                 known.is_at(offset, *value, "acknowledged")?;
                 known.acked.insert(offset, *value);
@@ -190,7 +210,13 @@ impl Known {
                 return Err(format!("{topic}: {value:?} is {how} at {offset}, where {other:?} was {what}"));
             }
         }
-        let first = *self.offsets.entry(value).or_insert(offset);
+        let first = self.offsets.entry(value).or_insert(offset);
+        // As with Kafka, a replica that had to begin at the leader's log start knows of no batch before it: a producer
+        // that goes on trying for longer than retention keeps its records may have them doubled.
+        if *first < self.log_start {
+            *first = offset;
+        }
+        let first = *first;
         if first != offset {
             return Err(format!("{topic}: {value:?} is {how} at {offset}, and was at {first}"));
         }

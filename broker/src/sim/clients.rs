@@ -12,18 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::checker::{Value, read};
 use super::clock::EPOCH_MS;
-use super::cluster::{Cluster, Lost};
+use super::cluster::Cluster;
 use super::machine::Serving;
 use super::trace::note;
-use crate::ids::{NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition};
 use crate::log::{AppendError, Appended, BatchBuilder, Compression, Origin, ReadError};
 use crate::stream::{AckWaiter, Acks, PartitionError};
 use crate::wal::Admission;
 
 /// A request with acks=all waits so long at most, ms.
 const ACKED_WITHIN_MS: u64 = 8_000;
-/// Keys of records.
-const KEYS: u64 = 4;
 
 /// A producer, which numbers its records.
 pub(super) struct Producer {
@@ -38,11 +36,18 @@ pub(super) struct Producer {
 
 /// What came of an attempt.
 enum Attempt {
-    Acked(Appended),
+    Acked(Appended, LeaderEpoch),
     /// It may have been appended, or not.
     Again,
     /// There is no such partition any more.
     Gone,
+}
+
+/// What a node answers to a batch.
+struct Answer {
+    /// The epoch that it led in when it took the batch, or refused it.
+    epoch: Option<LeaderEpoch>,
+    outcome: Result<Appended, PartitionError>,
 }
 
 /// A batch that is sent until it is acknowledged.
@@ -78,7 +83,7 @@ impl Producer {
         let next = self.next.entry(partition).or_insert(0);
         let count = 1 + rng.below(3);
         let values: Vec<_> = (*next..*next + count)
-            .map(|number| Value { producer: self.id, number, key: rng.below(KEYS) as u8 })
+            .map(|number| Value { producer: self.id, number, key: rng.below(self.cluster.world.scenario.keys) as u8 })
             .collect();
         let now = EPOCH_MS + self.cluster.world.trace.elapsed().as_millis() as i64;
         let mut builder = BatchBuilder::new(Compression::None);
@@ -98,9 +103,9 @@ impl Producer {
     async fn send(&mut self, batch: &Batch, stop: &CancellationToken) {
         loop {
             match self.attempt(batch).await {
-                Attempt::Acked(appended) => {
+                Attempt::Acked(appended, epoch) => {
                     if self.acks == Acks::All {
-                        self.cluster.checker.acked(batch.partition, appended.base_offset.get(), &batch.values);
+                        self.cluster.checker.acked(batch.partition, epoch, appended.base_offset.get(), &batch.values);
                     }
                     return;
                 }
@@ -124,8 +129,8 @@ impl Producer {
         let give_up = Instant::now() + within;
         while Instant::now() < give_up {
             match self.attempt(&batch).await {
-                Attempt::Acked(appended) => {
-                    self.cluster.checker.acked(partition, appended.base_offset.get(), &batch.values);
+                Attempt::Acked(appended, epoch) => {
+                    self.cluster.checker.acked(partition, epoch, appended.base_offset.get(), &batch.values);
                     return true;
                 }
                 Attempt::Gone => return false,
@@ -157,10 +162,17 @@ impl Producer {
         };
         let (acks, cluster) = (self.acks, self.cluster.clone());
         let within = Duration::from_millis(500 + cluster.rng.below(ACKED_WITHIN_MS));
-        let answered = cluster.call(&leader, async |node| produce(node, batch, acks, within).await).await;
-        match answered {
-            Ok(Ok(appended)) => Attempt::Acked(appended),
-            Ok(Err(PartitionError::Append(AppendError::OutOfOrderSequence { expected, got }))) => {
+        let answered = cluster.call(&leader, async |node| produce(&cluster, node, batch, acks, within).await).await;
+        let Ok(Answer { epoch: Some(epoch), outcome }) = answered else { return self.again_or_gone(batch) };
+        match outcome {
+            Ok(appended) => Attempt::Acked(appended, epoch),
+            // One that was deposed and has not heard of it lacks what the leader after it has acknowledged.
+            Err(PartitionError::Append(AppendError::OutOfOrderSequence { .. }))
+                if cluster.checker.has_acked_since(batch.partition, epoch) =>
+            {
+                self.again_or_gone(batch)
+            }
+            Err(PartitionError::Append(AppendError::OutOfOrderSequence { expected, got })) => {
                 if cluster.partitions().iter().any(|(partition, _)| *partition == batch.partition) {
                     let what = format!(
                         "{:?} at node {}: producer {} sends {got} after all before was acknowledged, and {expected} is expected",
@@ -170,15 +182,15 @@ impl Producer {
                 }
                 Attempt::Gone
             }
-            Ok(Err(PartitionError::Append(why @ (AppendError::DiskFull | AppendError::Closed)))) => {
+            Err(PartitionError::Append(why @ (AppendError::DiskFull | AppendError::Closed))) => {
                 note!(cluster.world.trace, "producer {}: {why}", self.id);
                 self.again_or_gone(batch)
             }
-            Ok(Err(PartitionError::Append(why))) => {
+            Err(PartitionError::Append(why)) => {
                 cluster.checker.violated(format!("a right batch is refused: {why}"));
                 Attempt::Gone
             }
-            Ok(Err(_)) | Err(Lost) => self.again_or_gone(batch),
+            Err(_) => self.again_or_gone(batch),
         }
     }
 
@@ -200,16 +212,25 @@ impl AckWaiter for Once {
 }
 
 /// Appends, and waits for the acknowledgement.
-async fn produce(node: &Serving, batch: &Batch, acks: Acks, within: Duration) -> Result<Appended, PartitionError> {
-    let partition = node.partitions.get(&batch.partition).ok_or(PartitionError::NotLeader)?;
-    let accepted = partition.append(batch.bytes.clone(), acks, Origin::Client, Admission::unbounded())?;
+async fn produce(cluster: &Cluster, node: &Serving, batch: &Batch, acks: Acks, within: Duration) -> Answer {
+    let Some(partition) = node.partitions.get(&batch.partition) else {
+        return Answer { epoch: None, outcome: Err(PartitionError::NotLeader) };
+    };
+    let epoch = partition.leading();
+    let accepted = match partition.append(batch.bytes.clone(), acks, Origin::Client, Admission::unbounded()) {
+        Ok(accepted) => accepted,
+        Err(why) => return Answer { epoch, outcome: Err(why) },
+    };
     let (sender, settled) = oneshot::channel();
     partition.when_acked(&accepted, acks, Arc::new(Once(Mutex::new(Some(sender)))), 0);
-    match timeout(within, settled).await {
+    let settled = timeout(within, settled).await;
+    cluster.checker.begins(batch.partition, partition.offsets().log_start);
+    let outcome = match settled {
         Ok(Ok(outcome)) => outcome.map(|()| accepted.appended),
         // Kafka's REQUEST_TIMED_OUT, or the partition is gone: the same to a client, who tries again.
         Ok(Err(_)) | Err(_) => Err(PartitionError::NotLeader),
-    }
+    };
+    Answer { epoch, outcome }
 }
 
 /// Reads partitions at leaders and followers, from the beginning on.
@@ -237,6 +258,7 @@ fn fetch(cluster: &Cluster, node: &Serving, partition: TopicPartition, from: i64
     let replica = node.partitions.get(&partition)?;
     replica.check_replica(None).ok()?;
     let offsets = replica.offsets();
+    cluster.checker.begins(partition, offsets.log_start);
     match replica.read(from, 2_000, true, false) {
         Err(PartitionError::Read(ReadError::OutOfRange { start, .. })) => {
             // A follower may not have it yet.

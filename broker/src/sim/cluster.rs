@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::checker::{Checker, read};
+use super::checker::{Checker, Value, read};
 use super::machine::{Machine, Serving, World};
 use super::scenario::{Cleanup, TopicPlan};
 use super::trace::note;
@@ -210,6 +210,7 @@ impl Cluster {
 
     fn look_at(&self, node: &Serving, replica: &Partition) {
         let offsets = replica.offsets();
+        self.checker.begins(replica.id(), offsets.log_start);
         let mut from = offsets.log_start;
         while from < offsets.high_watermark {
             match read(replica, from, offsets.high_watermark, 1 << 20) {
@@ -237,13 +238,14 @@ impl Cluster {
             for (partition, _) in self.partitions() {
                 let Some(replica) = node.partitions.get(&partition) else { continue };
                 let offsets = replica.offsets();
-                match read(&replica, offsets.log_start, offsets.high_watermark, usize::MAX >> 1) {
-                    Ok(found) => self.checker.ends_with(
+                self.checker.begins(partition, offsets.log_start);
+                match read_all(&replica, offsets.log_start, offsets.high_watermark) {
+                    Ok(records) => self.checker.ends_with(
                         partition,
                         node.process.machine,
                         offsets.log_start.get(),
                         offsets.high_watermark.get(),
-                        &found.records,
+                        &records,
                     ),
                     Err(why) => self.unreadable(&node, partition, &why),
                 }
@@ -300,8 +302,23 @@ impl Cluster {
     }
 }
 
+/// All records of a replica from `from` to below `upto`: a read ends where a segment does.
+fn read_all(replica: &Partition, mut from: Offset, upto: Offset) -> Result<Vec<(i64, Value)>, String> {
+    let mut records = Vec::new();
+    while from < upto {
+        let found = read(replica, from, upto, usize::MAX >> 1)?;
+        records.extend(found.records);
+        let Some(end) = found.end else { break };
+        from = end;
+    }
+    Ok(records)
+}
+
 fn configs(plan: &TopicPlan) -> Vec<(String, String)> {
-    let mut configs = vec![("segment.bytes", plan.segment_bytes.to_string())];
+    let mut configs = Vec::new();
+    if let Some(ms) = plan.segment_ms {
+        configs.push(("segment.ms", ms.to_string()));
+    }
     match plan.cleanup {
         Cleanup::Never => configs.push(("retention.ms", "-1".to_owned())),
         Cleanup::Retention => configs.push(("retention.bytes", "5000".to_owned())),

@@ -5,7 +5,7 @@
 //! so that planted bugs cost a release nothing. `make sim` runs it.
 //!
 //! Reading order: `scenario` (what a seed decides), `machine`, `network`, `clock` (the world), `cluster` (all of it),
-//! `clients`, `nemesis` (faults), `checker` (what must hold), `plants` (bugs on purpose), `trace`.
+//! `clients`, `nemesis` (faults), `stories` (faults that follow on each other), `checker` (what must hold), `plants` (bugs on purpose), `trace`.
 
 mod checker;
 mod clients;
@@ -16,6 +16,7 @@ mod nemesis;
 mod network;
 mod plants;
 mod scenario;
+mod stories;
 mod tests;
 mod trace;
 
@@ -92,8 +93,11 @@ impl Outcome {
 
 /// Runs a seed.
 fn run(seed: u64, plant: Option<Plant>) -> Outcome {
+    run_in(seed, Scenario::of(seed), plant)
+}
+
+fn run_in(seed: u64, scenario: Scenario, plant: Option<Plant>) -> Outcome {
     plants::plant(plant);
-    let scenario = Scenario::of(seed);
     let here = Rng::seeded(seed ^ 0xb10c);
     simulated::set(Some(pauses(here.clone(), scenario.files_us)));
     HERE.set(Some(here));

@@ -15,7 +15,7 @@ use crate::metadata::{Command, ElectionKind, Move, Seat};
 
 /// The faults of a run.
 pub(super) struct Nemesis {
-    cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
     /// A second disk that is lost may take what the first one had.
     may_wipe: AtomicBool,
 }
@@ -25,10 +25,24 @@ impl Nemesis {
         Self { cluster, may_wipe: AtomicBool::new(true) }
     }
 
-    /// One fault after the other. Those that take their time are begun, and go on beside.
+    /// Faults of all kinds, and the run's story, if it has one.
     pub(super) async fn run(self: Arc<Self>, for_ms: u64) {
-        let scenario = self.cluster.world.scenario.clone();
         let end = tokio::time::Instant::now() + Duration::from_millis(for_ms);
+        let story = self.cluster.world.scenario.story;
+        let told = async {
+            if let Some(story) = story {
+                self.tell(story, end).await;
+            }
+        };
+        tokio::join!(biased; self.clone().any_faults(end), told);
+    }
+
+    /// One fault after the other. Those that take their time are begun, and go on beside.
+    async fn any_faults(self: Arc<Self>, end: tokio::time::Instant) {
+        let scenario = self.cluster.world.scenario.clone();
+        if scenario.faults.is_empty() {
+            return;
+        }
         while tokio::time::Instant::now() < end {
             sleep(Duration::from_millis(self.cluster.rng.below(scenario.fault_every_ms))).await;
             let fault = scenario.faults[self.cluster.rng.below(scenario.faults.len() as u64) as usize];
@@ -115,11 +129,16 @@ impl Nemesis {
 
     /// Empties one disk, once in a run: what was acknowledged has one more copy at least.
     fn wipe(&self) {
-        if self.may_wipe.swap(false, Ordering::Relaxed) {
+        if self.may_wipe() {
             let machine = self.cluster.any();
             machine.wipe();
             machine.restart_in(self.cluster.rng.below(4_000));
         }
+    }
+
+    /// Whether a disk may be emptied: who asks does so.
+    pub(super) fn may_wipe(&self) -> bool {
+        self.may_wipe.swap(false, Ordering::Relaxed)
     }
 
     async fn administrate(&self, what: Fault) {

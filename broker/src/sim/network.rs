@@ -23,6 +23,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::trace::{Event, Trace};
 use crate::io::net::{Connecting, Connection, Listener, Network};
 
+/// Where nodes listen for the metadata plane, and for the WAL's stream.
+pub(super) const METADATA_PORT: u16 = 9391;
+pub(super) const WAL_PORT: u16 = 9291;
 /// Bytes on their way in one direction; a writer waits for more room.
 const WINDOW: usize = 64 << 10;
 /// How often a connection is asked for that gets no answer.
@@ -72,6 +75,8 @@ impl Pipe {
 
 struct Wire {
     ends: [Process; 2],
+    /// Where it was dialled.
+    port: u16,
     /// Ends whose process is gone, or that were dropped.
     gone: [bool; 2],
     /// What each end has written.
@@ -86,8 +91,8 @@ struct Net {
     dark: BTreeSet<i32>,
     /// Processes that live.
     alive: BTreeSet<Process>,
-    /// From whom to whom nothing arrives.
-    cuts: BTreeSet<(i32, i32)>,
+    /// From whom to whom nothing arrives on the connections to this port.
+    cuts: BTreeSet<(i32, i32, u16)>,
     listeners: BTreeMap<(i32, u16), (Process, mpsc::UnboundedSender<Connection>)>,
     wires: BTreeMap<u64, Wire>,
     next: u64,
@@ -116,8 +121,8 @@ impl Net {
         Duration::from_micros(least_us + self.rng.random_range(0..=spread_us) + extra)
     }
 
-    fn is_cut(&self, from: i32, to: i32) -> bool {
-        self.cuts.contains(&(from, to))
+    fn is_cut(&self, from: i32, to: i32, port: u16) -> bool {
+        self.cuts.contains(&(from, to, port))
     }
 
     /// An end is gone.
@@ -197,7 +202,22 @@ impl SimNetwork {
 
     /// From now on nothing arrives at `to` from `from`.
     pub(super) fn cut(&self, from: i32, to: i32) {
-        self.0.lock().cuts.insert((from, to));
+        self.cut_port(from, to, METADATA_PORT);
+        self.cut_port(from, to, WAL_PORT);
+    }
+
+    /// As when one of several paths between two machines is broken: nothing arrives at `to` from `from` on the
+    /// connections that were dialled to this port, by whichever of the two.
+    pub(super) fn cut_port(&self, from: i32, to: i32, port: u16) {
+        self.0.lock().cuts.insert((from, to, port));
+    }
+
+    /// Ends the cuts between two machines on the connections to this port.
+    pub(super) fn heal_port(&self, one: i32, other: i32, port: u16) {
+        let mut net = self.0.lock();
+        net.cuts.remove(&(one, other, port));
+        net.cuts.remove(&(other, one, port));
+        net.wires.values_mut().flat_map(|wire| &mut wire.pipes).for_each(Pipe::wake);
     }
 
     /// All cuts end.
@@ -246,7 +266,7 @@ impl Attached {
     fn dial_once(&self, to: (i32, u16)) -> Dialled {
         let mut net = self.net.0.lock();
         let (here, there) = (self.process.machine, to.0);
-        let cut = net.is_cut(here, there) || net.is_cut(there, here);
+        let cut = net.is_cut(here, there, to.1) || net.is_cut(there, here, to.1);
         if cut || net.dark.contains(&there) || !net.alive.contains(&self.process) {
             return Dialled::NoAnswer;
         }
@@ -255,7 +275,7 @@ impl Attached {
         net.next += 1;
         let id = net.next;
         let pipes = [Pipe::default(), Pipe::default()];
-        net.wires.insert(id, Wire { ends, gone: [false; 2], pipes });
+        net.wires.insert(id, Wire { ends, port: to.1, gone: [false; 2], pipes });
         drop(net);
         let end = |side| End { net: self.net.clone(), id, side, timer: None };
         Dialled::Connected(end(0), end(1))
@@ -346,7 +366,7 @@ impl End {
         let mut net = self.net.0.lock();
         let (id, side) = (self.id, self.side);
         let wire = net.wires.get(&id).ok_or(io::ErrorKind::ConnectionReset)?;
-        let cut = net.is_cut(wire.ends[1 - side].machine, wire.ends[side].machine);
+        let cut = net.is_cut(wire.ends[1 - side].machine, wire.ends[side].machine, wire.port);
         let wire = net.wires.get_mut(&id).ok_or(io::ErrorKind::ConnectionReset)?;
         if wire.gone[side] {
             return Err(io::ErrorKind::ConnectionReset.into());

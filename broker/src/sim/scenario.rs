@@ -5,6 +5,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::network::Latency;
+use super::stories::Story;
 
 /// A fault, or something that an administrator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,8 @@ pub(super) struct TopicPlan {
     pub(super) partitions: usize,
     pub(super) replicas: usize,
     pub(super) cleanup: Cleanup,
-    pub(super) segment_bytes: u32,
+    /// After so long a new segment begins; `None`: never. (`segment.bytes` may not be small enough for a run.)
+    pub(super) segment_ms: Option<u32>,
 }
 
 /// A run.
@@ -82,6 +84,8 @@ pub(super) struct Scenario {
     pub(super) lag_max_ms: u64,
     pub(super) topics: Vec<TopicPlan>,
     pub(super) producers: u64,
+    /// Different keys of records.
+    pub(super) keys: u64,
     pub(super) consumers: u64,
     pub(super) latency: Latency,
     /// A WAL round takes so long at most, µs.
@@ -93,10 +97,18 @@ pub(super) struct Scenario {
     /// Between two of them at most, ms.
     pub(super) fault_every_ms: u64,
     pub(super) faults: Vec<Fault>,
+    /// Faults that follow on each other.
+    pub(super) story: Option<Story>,
 }
 
 impl Scenario {
     pub(super) fn of(seed: u64) -> Self {
+        let mut scenario = Self::without_story(seed);
+        scenario.draw_story(seed);
+        scenario
+    }
+
+    pub(super) fn without_story(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x5ce7_a210);
         let nodes = *[3, 3, 3, 4, 5].choose(&mut rng).expect("not empty");
         let voters = if nodes == 5 && rng.random_bool(0.5) { 5 } else { 3 };
@@ -117,6 +129,7 @@ impl Scenario {
             lag_max_ms: *[1_000, 3_000, 10_000].choose(&mut rng).expect("not empty"),
             topics,
             producers: rng.random_range(1..=3),
+            keys: 4,
             consumers: rng.random_range(1..=2),
             latency: Latency {
                 least_us: rng.random_range(20..1_000),
@@ -129,7 +142,27 @@ impl Scenario {
             faults_for_ms: rng.random_range(2_000..12_000),
             fault_every_ms: *[300, 1_000, 2_500].choose(&mut rng).expect("not empty"),
             faults,
+            story: None,
         }
+    }
+
+    /// A third of the runs have a story, and half of these nothing else.
+    fn draw_story(&mut self, seed: u64) {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x570_12e5);
+        if !rng.random_ratio(1, 3) {
+            return;
+        }
+        let story = *Story::ALL.choose(&mut rng).expect("not empty");
+        self.story = Some(story);
+        self.min_insync = 2;
+        self.faults_for_ms = rng.random_range(6_000..20_000);
+        if rng.random_bool(0.5) {
+            self.faults.clear();
+        }
+        for topic in &mut self.topics {
+            topic.replicas = 3;
+        }
+        story.shape(self, &mut rng);
     }
 }
 
@@ -140,6 +173,6 @@ fn topic(number: usize, nodes: i32, rng: &mut SmallRng) -> TopicPlan {
         partitions: rng.random_range(1..=2),
         replicas: if rng.random_bool(0.8) { 3 } else { rng.random_range(2..=(nodes as usize).min(4)) },
         cleanup,
-        segment_bytes: if cleanup == Cleanup::Never && rng.random_bool(0.5) { 1 << 20 } else { 1_500 },
+        segment_ms: if cleanup == Cleanup::Never && rng.random_bool(0.5) { None } else { Some(400) },
     }
 }

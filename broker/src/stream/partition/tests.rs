@@ -460,3 +460,35 @@ fn rule_4_a_cut_within_a_hole_takes_what_follows_in_older_epochs() {
         assert_eq!(known, [0, 0, 0, 0, 0, 2].map(Some), "as the leader has it");
     }
 }
+
+/// Another replica compacted its own batches there, and its log ends between two of them.
+#[test]
+fn a_follower_goes_on_within_a_hole_that_its_leader_has_filled() {
+    let node = Node::stepped();
+    let partition = node.partition("t");
+    let placed = |records: usize, base: i64| {
+        let mut bytes = bytes::BytesMut::from(&batch(records)[..]);
+        crate::log::batch::place(&mut bytes, Offset::new(base), LeaderEpoch::new(0));
+        bytes.freeze()
+    };
+    for (previous, records, base) in [(0, 2, 0), (2, 1, 7)] {
+        let taken =
+            partition.log().append_as_follower(Offset::new(previous), placed(records, base), Admission::unbounded());
+        taken.expect("it continues");
+    }
+    node.flush();
+    lead(&partition, &registration(1, &[0, 1], &[0, 1]));
+    let epoch = partition.leading().expect("it leads");
+    for from in 2..=7 {
+        let mut sent = Vec::new();
+        let mut at = Offset::new(from);
+        while at < Offset::new(8) {
+            let records = partition.read_records(epoch, at, 1 << 20).expect("it is there");
+            sent.extend(records.iter().map(|record| (record.previous.get(), record.base.get(), record.end.get())));
+            at = records.last().expect("there is more").end;
+        }
+        let rest = (from < 7).then_some((from, from, 7));
+        assert_eq!(sent, rest.into_iter().chain([(7, 7, 8)]).collect::<Vec<_>>(), "from {from}");
+    }
+    assert!(partition.read_records(epoch, Offset::new(1), 1 << 20).is_err(), "records are not cut in two");
+}
