@@ -6,6 +6,7 @@ use super::*;
 use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression};
 use crate::metadata::{Command, Reassignment};
+use crate::stream::replication::Extent;
 use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
@@ -92,10 +93,8 @@ fn rule_9_replicas_that_are_still_being_filled_do_not_raise_the_minimum() {
     lead_with(&partition, &registration(1, &[0], &[0]), 2);
     let ids = crate::metadata::testing::ids;
     let moving = Reassignment { original: ids(&[0]), target: ids(&[0, 1, 2]) };
-    let moved = PartitionRegistration {
-        reassignment: Some(Box::new(moving)),
-        ..changed(registration(1, &[0, 1, 2], &[0]))
-    };
+    let moved =
+        PartitionRegistration { reassignment: Some(Box::new(moving)), ..changed(registration(1, &[0, 1, 2], &[0])) };
     let told = Arc::new(Told::default());
     append_and_ask(&partition, Acks::All, &told, 0);
     lead_with(&partition, &moved, 2);
@@ -126,7 +125,7 @@ fn rule_6_a_registration_that_is_known_already_ends_no_proposal() {
     let follower = NodeId::new(1);
     let known = registration(1, &[0, 1], &[0]);
     lead(&partition, &known);
-    partition.acked(known.leader_epoch, follower, BrokerEpoch::FIRST, Offset::FIRST);
+    partition.acked(known.leader_epoch, follower, BrokerEpoch::FIRST, Extent::upto(Offset::FIRST));
     let proposed = |partition: &Partition| {
         let mut progress = partition.progress.lock();
         progress.isr.propose(&[NODE, follower]);

@@ -10,6 +10,7 @@ use crate::io::disk::Disk as _;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;
 use crate::metadata::{AlterPartition, Command, MetadataPlane, Move, NewTopic, Outcome};
+use crate::stream::replication::Extent;
 use crate::stream::testing::{NODE, Node, batch, broker_epoch};
 use crate::stream::{Acks, PartitionError};
 
@@ -223,7 +224,7 @@ fn two_partitions_with_a_follower(node: &Node) -> [TopicPartition; 2] {
 fn proposed_to_join(node: &Node, partition: &Partition) -> AlterPartition {
     let led = partition.led_for(NodeId::new(1)).expect("node 1 replicates it");
     let epoch = node.plane.image().node(NodeId::new(1)).expect("it is registered").epoch;
-    partition.acked(led.epoch, NodeId::new(1), epoch, partition.offsets().flushed_end);
+    partition.acked(led.epoch, NodeId::new(1), epoch, Extent::upto(partition.offsets().flushed_end));
     node.partitions.wanted_isr(partition, Duration::ZERO, Duration::MAX).expect("it is caught up")
 }
 
