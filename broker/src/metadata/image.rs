@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use imbl::{OrdMap, Vector};
 
 use super::election::Candidate;
 use super::membership::{Member, Seat};
@@ -22,6 +22,9 @@ pub(super) type Settings = Arc<BTreeMap<String, String>>;
 /// The setting that says how many in-sync replicas acks=all needs.
 pub(super) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 
+/// How many deletions of topics are remembered, for nodes that were down meanwhile. In a snapshot they are 180 KB.
+pub(super) const DELETED_TOPICS: usize = 10_000;
+
 /// The replicated state at one Raft index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -30,6 +33,8 @@ pub struct Image {
     pub(super) nodes: OrdMap<NodeId, Arc<Node>>,
     pub(super) topics_by_id: OrdMap<TopicId, Arc<Topic>>,
     pub(super) topics_by_name: OrdMap<Arc<str>, Arc<Topic>>,
+    /// The newest `DELETED_TOPICS` deletions, in their order.
+    pub(super) deleted_topics: Vector<TopicId>,
     pub(super) configs: OrdMap<ConfigResource, Settings>,
     pub(super) next_producer_id: ProducerId,
     pub(super) cluster_version: ClusterVersion,
@@ -68,6 +73,7 @@ impl Image {
             nodes: OrdMap::new(),
             topics_by_id: OrdMap::new(),
             topics_by_name: OrdMap::new(),
+            deleted_topics: Vector::new(),
             configs: OrdMap::new(),
             next_producer_id: ProducerId::FIRST,
             cluster_version: ClusterVersion::NEWEST,
@@ -159,6 +165,12 @@ impl Image {
     /// One partition.
     pub fn partition(&self, id: &TopicPartition) -> Option<&Arc<PartitionRegistration>> {
         self.topics_by_id.get(&id.topic)?.partitions.get(id.partition.get() as usize)
+    }
+
+    /// The topics that were deleted last, for a node that was down meanwhile: what it has of them nobody wants. Of a topic
+    /// that is neither here nor there nothing is known.
+    pub fn deleted_topics(&self) -> impl Iterator<Item = TopicId> {
+        self.deleted_topics.iter().copied()
     }
 
     /// All partitions, by topic id.

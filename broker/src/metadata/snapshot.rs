@@ -26,6 +26,7 @@ pub fn encode(image: &Image) -> Vec<u8> {
         cluster_id: image.cluster_id.to_string(),
         nodes: image.nodes().map(node_to).collect(),
         topics: image.topics_by_id.values().map(|topic| topic_to(topic)).collect(),
+        deleted_topics: image.deleted_topics().map(topic_id_to).collect(),
         configs: configs.collect(),
         next_producer_id: image.next_producer_id.get(),
         cluster_version: image.cluster_version.get(),
@@ -67,6 +68,8 @@ pub fn decode(bytes: Bytes) -> Result<Image, DecodeError> {
     if image.topics_by_name.len() != image.topics_by_id.len() {
         return Err(DecodeError::Invalid("two topics of one name".to_owned()));
     }
+    let deleted = snapshot.deleted_topics.iter().map(|id| topic_id_from(id));
+    image.deleted_topics = deleted.collect::<Result<_, _>>()?;
     for configs in snapshot.configs {
         let resource = resource_from(configs.resource.ok_or(DecodeError::Missing("resource"))?)?;
         image.configs.insert(resource, Arc::new(settings_from(configs.settings)?));

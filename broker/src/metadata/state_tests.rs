@@ -1,5 +1,6 @@
 //! What each command does, and the rules of the replication design that apply keeps.
 
+use super::image::DELETED_TOPICS;
 use super::testing::{Cluster, ids, node};
 use super::*;
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicId};
@@ -71,6 +72,20 @@ fn a_deleted_topic_takes_its_settings_with_it() {
     assert!(image.topic("orders").is_none() && image.topic_by_id(topic_id(1)).is_none());
     assert_eq!(image.config_resources().count(), 0);
     assert_eq!(cluster.apply(Command::DeleteTopic(topic_id(1))).refused(), Some(Refused::UnknownTopic));
+}
+
+#[test]
+fn the_newest_deletions_are_remembered_in_their_order() {
+    let mut cluster = Cluster::of(1);
+    let more = DELETED_TOPICS as u128 + 2;
+    for number in 1..=more {
+        cluster.create("t", number, &[&[0]], 1);
+        assert_eq!(cluster.apply(Command::DeleteTopic(topic_id(number))), Outcome::Done);
+    }
+    let image = cluster.0.image();
+    assert!(image.deleted_topics().eq((3..=more).map(topic_id)));
+    let decoded = snapshot::decode(snapshot::encode(&image).into()).expect("what was encoded");
+    assert!(decoded.deleted_topics().eq(image.deleted_topics()));
 }
 
 #[test]

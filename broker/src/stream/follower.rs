@@ -115,13 +115,14 @@ impl Follower {
 mod tests {
     use super::*;
     use crate::ids::TopicPartition;
+    use crate::stream::replication::Extent;
 
     const LEADER: NodeId = NodeId::new(1);
 
     struct Nobody;
 
     impl AckSink for Nobody {
-        fn flushed(&self, _partition: TopicPartition, _session: Session, _end: Offset) {}
+        fn flushed(&self, _partition: TopicPartition, _session: Session, _extent: Extent) {}
         fn rejected(&self, _partition: TopicPartition, _session: Session, _why: Reject) {}
     }
 

@@ -13,6 +13,8 @@ struct Replica {
     node: NodeId,
     /// One past the last record that it has on disk; `None` before its first acknowledgement in this epoch.
     flushed_end: Option<Offset>,
+    /// Its first offset; `None` before its first acknowledgement in this epoch.
+    log_start: Option<Offset>,
     /// Whether it is in the ISR that Raft committed.
     committed: bool,
     /// Whether the leader has asked for it to join the ISR, with an outcome that is not known yet.
@@ -41,11 +43,15 @@ impl Isr {
         let known = std::mem::take(&mut self.replicas);
         self.replicas = replicas
             .iter()
-            .map(|&node| Replica {
-                node,
-                flushed_end: known.iter().find(|replica| replica.node == node).and_then(|replica| replica.flushed_end),
-                committed: isr.contains(&node),
-                joining: false,
+            .map(|&node| {
+                let known = known.iter().find(|replica| replica.node == node);
+                Replica {
+                    node,
+                    flushed_end: known.and_then(|replica| replica.flushed_end),
+                    log_start: known.and_then(|replica| replica.log_start),
+                    committed: isr.contains(&node),
+                    joining: false,
+                }
             })
             .collect();
     }
@@ -70,10 +76,26 @@ impl Isr {
         }
     }
 
-    /// Forgets what a replica has flushed: it begins to acknowledge anew.
+    /// Notes where a follower's log begins. Goes forward only. Returns whether it did.
+    pub fn starts(&mut self, node: NodeId, log_start: Offset) -> bool {
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.node == node) else { return false };
+        let moves = replica.log_start < Some(log_start);
+        replica.log_start = replica.log_start.max(Some(log_start));
+        moves
+    }
+
+    /// The lowest offset that a replica which is alive may still have, where the leader's own log begins at `log_start`:
+    /// the low watermark of KIP-107. One that has not said anything in this epoch may have all.
+    pub fn low_watermark(&self, leader: NodeId, log_start: Offset, is_alive: impl Fn(NodeId) -> bool) -> Offset {
+        let followers = self.replicas.iter().filter(|replica| replica.node != leader && is_alive(replica.node));
+        followers.map(|replica| replica.log_start.unwrap_or(Offset::FIRST)).fold(log_start, Offset::min)
+    }
+
+    /// Forgets what a replica has: it begins to acknowledge anew.
     pub fn forget(&mut self, node: NodeId) {
         if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.node == node) {
             replica.flushed_end = None;
+            replica.log_start = None;
         }
     }
 
@@ -190,6 +212,24 @@ mod tests {
         isr.flushed(NodeId::new(0), at(3));
         isr.flushed(NodeId::new(5), at(1));
         assert_eq!(isr.high_watermark(), Some(at(9)));
+    }
+
+    #[test]
+    fn the_low_watermark_is_the_lowest_log_start_of_replicas_that_are_alive() {
+        let mut isr = Isr::new(&nodes(&[0, 1, 2]), &nodes(&[0, 1]), 1);
+        let low =
+            |isr: &Isr, dead: i32| isr.low_watermark(NodeId::new(0), at(9), |node| node != NodeId::new(dead)).get();
+        assert!(isr.starts(NodeId::new(1), at(7)));
+        assert_eq!(low(&isr, 5), 0, "node 2 has said nothing yet");
+        assert_eq!(low(&isr, 2), 7);
+        assert!(isr.starts(NodeId::new(2), at(12)));
+        assert!(!isr.starts(NodeId::new(1), at(3)), "it goes forward only");
+        assert_eq!(low(&isr, 5), 7);
+        assert_eq!(low(&isr, 1), 9, "the leader's own counts too");
+        isr.commit(&nodes(&[0, 1]), &nodes(&[0, 1]));
+        assert_eq!(low(&isr, 5), 7, "a newer registration keeps what is known");
+        isr.forget(NodeId::new(1));
+        assert_eq!(low(&isr, 5), 0, "it may be another log by now");
     }
 
     /// The rule as the design words it, on plain sets.

@@ -113,7 +113,7 @@ mod tests {
     use crate::io::clock::SystemClock;
     use crate::metadata::testing::node;
     use crate::metadata::{Image, NewTopic, Proposal};
-    use crate::stream::replication::{Leaders, Led};
+    use crate::stream::replication::{Extent, Leaders, Led};
     use crate::stream::testing::{NODE, Node};
 
     const FOLLOWER: NodeId = NodeId::new(1);
@@ -189,7 +189,7 @@ mod tests {
             let keeper = keep_isrs(here.partitions.clone(), plane.clone(), clock, FOR_EVER);
             let joined = async {
                 let epoch = plane.image().node(FOLLOWER).expect("registered").epoch;
-                here.partitions.acked(led, FOLLOWER, epoch, crate::ids::Offset::FIRST);
+                here.partitions.acked(led, FOLLOWER, epoch, Extent::upto(crate::ids::Offset::FIRST));
                 until(&*plane, || isr(&*plane, led) == [0, 1]).await;
             };
             tokio::select! {

@@ -6,6 +6,7 @@
 //! moments only, by the WAL thread among others; the log's own lock and that of `tails` come last. Waiters are called
 //! when all are free.
 
+mod deleting;
 mod following;
 mod leading;
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use self::following::Following;
 use super::follower::{Follower, View};
@@ -114,6 +115,8 @@ pub struct Partition {
     progress: Mutex<Progress>,
     tails: Arc<Tails>,
     news: Arc<News>,
+    /// Told whenever `low_watermark` may be another one.
+    low_watermark_moves: Notify,
     /// How often the log lost appends that it had accepted (the disk was full).
     refusals: AtomicU64,
 }
@@ -154,6 +157,7 @@ impl Partition {
             }),
             tails: Arc::default(),
             news,
+            low_watermark_moves: Notify::new(),
             refusals: AtomicU64::new(0),
             log,
         });
@@ -457,6 +461,7 @@ impl Partition {
         drop(leadership);
         drop(follower);
         due.settle();
+        self.low_watermark_moves.notify_waiters();
         Ok(begins.then_some(epoch))
     }
 
@@ -500,6 +505,7 @@ impl Partition {
         drop(leadership);
         drop(follower);
         due.settle();
+        self.low_watermark_moves.notify_waiters();
     }
 
     /// Ends the epoch of the waiters: offsets that the next leader fills again must not satisfy them.

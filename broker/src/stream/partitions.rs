@@ -3,7 +3,7 @@
 //! Requests look replicas up in an immutable map that is swapped as a whole: no lock, no allocation. One task applies
 //! images; it does what differs from the one before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -179,13 +179,24 @@ struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// The first image: every topic is new. Logs that it does not give to this node are strays: nobody here saw their
-    /// topics deleted, so it may as well be the metadata that is lost.
+    /// The first image: every topic is new. What was taken from this node while it was down is deleted, as it would have
+    /// been at the time (rule 15): the metadata remembers the deletion of the topic, or knows who has the partition now.
+    /// Logs that it knows nothing of are strays: it may as well be the metadata that is lost.
     fn start(&mut self) -> Result<(), LogError> {
+        let deleted: HashSet<_> = self.image.deleted_topics().collect();
         for log in self.host.logs.logs() {
             let id = log.id();
-            if self.image.partition(&id).is_none_or(|registration| !self.hosts(registration)) {
-                self.host.logs.set_aside(&id, "the metadata gives this node no such partition")?;
+            match self.image.partition(&id) {
+                Some(registration) if self.hosts(registration) => {}
+                None if !deleted.contains(&id.topic) => {
+                    self.host.logs.set_aside(&id, "the metadata knows no such partition")?;
+                }
+                registration => {
+                    let why = if registration.is_some() { "moved to other nodes" } else { "its topic was deleted" };
+                    let (topic, partition) = (log.topic(), id.partition);
+                    tracing::info!(%topic, %partition, why, "deletes a replica removed while this node was down");
+                    self.host.logs.delete(&id)?;
+                }
             }
         }
         for topic in self.image.topics() {

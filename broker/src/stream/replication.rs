@@ -66,6 +66,29 @@ pub struct Marks {
     pub log_start: Offset,
 }
 
+/// What a follower has, as it acknowledges it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Its first offset.
+    pub log_start: Offset,
+    /// One past the last record that it has on disk.
+    pub flushed_end: Offset,
+}
+
+impl Extent {
+    /// What two of one session say together: both ends go forward only.
+    #[must_use]
+    pub fn newest(self, other: Self) -> Self {
+        Self { log_start: self.log_start.max(other.log_start), flushed_end: self.flushed_end.max(other.flushed_end) }
+    }
+
+    /// That of a log from which nothing was deleted.
+    #[cfg(test)]
+    pub(crate) fn upto(flushed_end: Offset) -> Self {
+        Self { log_start: Offset::FIRST, flushed_end }
+    }
+}
+
 /// Why a replica refuses a frame. Travels in `Reject`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reject {
@@ -102,8 +125,8 @@ pub enum Reject {
 
 /// Told by a replica what to answer its leader; called on the WAL thread: returns at once.
 pub trait AckSink: Send + Sync {
-    /// Everything below `end` is on disk.
-    fn flushed(&self, partition: TopicPartition, session: Session, end: Offset);
+    /// This is on disk.
+    fn flushed(&self, partition: TopicPartition, session: Session, extent: Extent);
     /// The session is over on the follower's side.
     fn rejected(&self, partition: TopicPartition, session: Session, why: Reject);
 }
@@ -188,8 +211,8 @@ pub trait Leaders: Send + Sync + 'static {
     /// The marks now.
     fn marks(&self, led: Led) -> Result<Marks, Deposed>;
 
-    /// A follower acknowledged what it flushed. The link has checked that the session is this connection's.
-    fn acked(&self, led: Led, follower: NodeId, follower_epoch: BrokerEpoch, flushed_end: Offset);
+    /// A follower acknowledged what it has. The link has checked that the session is this connection's.
+    fn acked(&self, led: Led, follower: NodeId, follower_epoch: BrokerEpoch, extent: Extent);
 
     /// A follower's session ended, or it refused (rule 16: without disk space it leaves the ISR at once).
     fn lost(&self, led: Led, follower: NodeId, why: Option<&Reject>);

@@ -185,7 +185,7 @@ apis! {
     serial ApiVersionsRequest 0..=5 => api_versions::handle;
     serial CreateTopicsRequest 2..=7 => create_topics::handle;
     serial DeleteTopicsRequest 1..=6 => delete_topics::handle;
-    serial DeleteRecordsRequest 0..=2 => delete_records::handle;
+    cancellable DeleteRecordsRequest 0..=2 => delete_records::handle;
     serial InitProducerIdRequest 0..=5 => init_producer_id::handle;
     serial OffsetForLeaderEpochRequest 2..=4 => offset_for_leader_epoch::handle;
     serial DescribeConfigsRequest 1..=4 => describe_configs::handle;

@@ -7,7 +7,7 @@ use super::State;
 use crate::ids::{NodeId, PartitionIndex, TopicId};
 use crate::metadata::command::{ConfigChange, NewTopic};
 use crate::metadata::election;
-use crate::metadata::image::MIN_INSYNC_REPLICAS;
+use crate::metadata::image::{DELETED_TOPICS, MIN_INSYNC_REPLICAS};
 use crate::metadata::outcome::{Outcome, Refused};
 use crate::metadata::topology::{ConfigResource, PartitionRegistration, Topic};
 
@@ -30,6 +30,10 @@ impl State {
         let topic = self.image.topics_by_id.remove(&id).ok_or(Refused::UnknownTopic)?;
         self.image.topics_by_name.remove(&topic.name);
         self.image.configs.remove(&ConfigResource::Topic(Arc::clone(&topic.name)));
+        self.image.deleted_topics.push_back(id);
+        if self.image.deleted_topics.len() > DELETED_TOPICS {
+            self.image.deleted_topics.pop_front();
+        }
         Ok(Outcome::Done)
     }
 

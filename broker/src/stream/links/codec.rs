@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::frame::{Conversation, Flushed, Frame, Hello, Identity, Lane, Moved, VERSION};
 use crate::ids::{BrokerEpoch, InvalidId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
 use crate::log::EpochStart;
-use crate::stream::replication::{CanonicalRecord, Elected, FollowerState, Marks, Reject, Session};
+use crate::stream::replication::{CanonicalRecord, Elected, Extent, FollowerState, Marks, Reject, Session};
 
 /// Bytes before the header.
 const PREFIX: usize = 12;
@@ -79,7 +79,7 @@ enum WireFrame {
     Elected { about: WireConversation, epochs: Vec<(i32, i64)>, truncate_to: i64, start_at: i64 },
     Ready(WireConversation),
     Append { about: WireConversation, previous: i64, base: i64, end: i64 },
-    Ack(Vec<(WireConversation, i64)>),
+    Ack(Vec<(WireConversation, i64, i64)>),
     Progress(Vec<(WireConversation, i64, i64)>),
     Heartbeat,
     Reject { about: WireConversation, why: WireReject },
@@ -222,9 +222,7 @@ fn wire(frame: &Frame) -> WireFrame {
             base: record.base.get(),
             end: record.end.get(),
         },
-        Frame::Ack(acks) => {
-            WireFrame::Ack(acks.iter().map(|ack| (wire_conversation(ack.about), ack.end.get())).collect())
-        }
+        Frame::Ack(acks) => WireFrame::Ack(acks.iter().map(wire_flushed).collect()),
         Frame::Progress(moved) => WireFrame::Progress(moved.iter().map(wire_moved).collect()),
         Frame::Heartbeat => WireFrame::Heartbeat,
         Frame::Reject(about, why) => WireFrame::Reject { about: wire_conversation(*about), why: wire_reject(why) },
@@ -333,8 +331,13 @@ fn epochs(wire: Vec<(i32, i64)>) -> Result<Vec<EpochStart>, FrameError> {
     Ok(entries)
 }
 
-fn flushed((about, end): (WireConversation, i64)) -> Result<Flushed, FrameError> {
-    Ok(Flushed { about: conversation(about)?, end: Offset::try_from(end)? })
+fn wire_flushed(flushed: &Flushed) -> (WireConversation, i64, i64) {
+    (wire_conversation(flushed.about), flushed.extent.log_start.get(), flushed.extent.flushed_end.get())
+}
+
+fn flushed((about, log_start, flushed_end): (WireConversation, i64, i64)) -> Result<Flushed, FrameError> {
+    let extent = Extent { log_start: Offset::try_from(log_start)?, flushed_end: Offset::try_from(flushed_end)? };
+    Ok(Flushed { about: conversation(about)?, extent })
 }
 
 fn wire_moved(moved: &Moved) -> (WireConversation, i64, i64) {

@@ -26,6 +26,7 @@ fn frames() -> Vec<Frame> {
     };
     let elected = Elected { epochs: vec![epoch_at(4, 9)], truncate_to: Offset::new(8), start_at: Offset::new(9) };
     let marks = Marks { high_watermark: Offset::new(12), log_start: Offset::new(3) };
+    let extent = Extent { log_start: Offset::new(4), flushed_end: Offset::new(11) };
     vec![
         Frame::Hello(Hello { cluster: "c1".to_owned(), from: node(3, 7), to: NodeId::new(4), lane: Lane::CatchUp }),
         Frame::HelloAck(node(4, 8)),
@@ -35,7 +36,7 @@ fn frames() -> Vec<Frame> {
         Frame::Elected(about(2, 5), elected),
         Frame::Ready(about(2, 5)),
         Frame::Append(about(2, 5), record),
-        Frame::Ack(vec![Flushed { about: about(2, 5), end: Offset::new(11) }]),
+        Frame::Ack(vec![Flushed { about: about(2, 5), extent }]),
         Frame::Progress(vec![Moved { about: about(2, 5), marks }]),
         Frame::Heartbeat,
         Frame::Reject(about(2, 5), Reject::NotContiguous { at: Offset::new(1), got: Offset::new(2) }),
@@ -171,7 +172,7 @@ fn long_reasons_and_histories_are_shortened() {
 
 #[test]
 fn the_longest_lists_fit() {
-    let ack = Flushed { about: about(0, 1), end: Offset::FIRST };
+    let ack = Flushed { about: about(0, 1), extent: Extent::upto(Offset::FIRST) };
     let marks = Marks { high_watermark: Offset::FIRST, log_start: Offset::FIRST };
     for frame in
         [Frame::Ack(vec![ack; MAX_ENTRIES]), Frame::Progress(vec![Moved { about: about(0, 1), marks }; MAX_ENTRIES])]

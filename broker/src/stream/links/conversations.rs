@@ -230,7 +230,8 @@ impl Conversations {
         self.marks.insert(about.partition, marks);
     }
 
-    fn acked(&mut self, Flushed { about, end }: Flushed) -> Result<(), LinkError> {
+    fn acked(&mut self, Flushed { about, extent }: Flushed) -> Result<(), LinkError> {
+        let end = extent.flushed_end;
         let Some(talk) = self.current(about) else { return Ok(()) };
         let Some(position) = talk.position() else { return Err(LinkError::Unexpected("Ack")) };
         if end > position {
@@ -247,7 +248,7 @@ impl Conversations {
         }
         let led = talk.led;
         self.in_flight -= if counted { newly } else { 0 };
-        self.leaders.acked(led, self.follower.node, self.follower.epoch, end);
+        self.leaders.acked(led, self.follower.node, self.follower.epoch, extent);
         Ok(())
     }
 

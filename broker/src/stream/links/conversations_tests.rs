@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::stream::links::testing::{FakeLeaders, Told, about, identity, large_record, led, record};
-use crate::stream::replication::Tail;
+use crate::stream::replication::{Extent, Tail};
 
 struct Leader {
     leaders: Arc<FakeLeaders>,
@@ -66,7 +66,7 @@ impl Leader {
     }
 
     fn ack(&mut self, session: u64, end: i64) -> Result<(), LinkError> {
-        let ack = Flushed { about: about(0, session), end: Offset::new(end) };
+        let ack = Flushed { about: about(0, session), extent: Extent::upto(Offset::new(end)) };
         self.talks.heard(Frame::Ack(vec![ack]), self.now, &mut Effects::default())
     }
 }

@@ -10,7 +10,7 @@
 //!                        ← Ready
 //! Append(record) …       →
 //! Progress(marks) …      →   one frame per round, all partitions
-//!                        ← Ack(flushed end) …   one frame per commit round, all partitions
+//!                        ← Ack(log start, flushed end) …   one frame per commit round, all partitions
 //!                        ← Reject(why)          ends the session
 //! Heartbeat              ↔
 //! ```
@@ -21,8 +21,8 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::ids::{BrokerEpoch, NodeId, Offset, TopicPartition};
-use crate::stream::replication::{CanonicalRecord, Elected, FollowerState, Marks, Reject, Session};
+use crate::ids::{BrokerEpoch, NodeId, TopicPartition};
+use crate::stream::replication::{CanonicalRecord, Elected, Extent, FollowerState, Marks, Reject, Session};
 
 /// The version of everything below. Another one is refused with a reason.
 pub const VERSION: u16 = 1;
@@ -90,8 +90,8 @@ pub struct Conversation {
 pub struct Flushed {
     /// In which conversation.
     pub about: Conversation,
-    /// One past the last record on its disk.
-    pub end: Offset,
+    /// What is on its disk.
+    pub extent: Extent,
 }
 
 /// Where a leader's marks are.

@@ -19,7 +19,8 @@ use super::handshake::{Registered, Roster};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
 use crate::io::net::{Connecting, Connection, Listener, Network};
 use crate::stream::replication::{
-    AckSink, CanonicalRecord, Deposed, Elected, FollowerState, Followers, Leaders, Led, Marks, Reject, Session, Tail,
+    AckSink, CanonicalRecord, Deposed, Elected, Extent, FollowerState, Followers, Leaders, Led, Marks, Reject, Session,
+    Tail,
 };
 use crate::wal::Admission;
 
@@ -204,7 +205,8 @@ impl Leaders for FakeLeaders {
         self.with(led, |log| log.marks())
     }
 
-    fn acked(&self, led: Led, follower: NodeId, _: BrokerEpoch, flushed_end: Offset) {
+    fn acked(&self, led: Led, follower: NodeId, _: BrokerEpoch, extent: Extent) {
+        let flushed_end = extent.flushed_end;
         let _ = self.with(led, |log| {
             let before = log.marks();
             let acked = log.acked.entry(follower).or_insert(Offset::FIRST);
@@ -309,7 +311,7 @@ impl Followers for FakeFollowers {
             Ok(log.acks.clone())
         })?;
         if let Some(acks) = acks.and_then(|acks| acks.upgrade()) {
-            acks.flushed(partition, session, elected.start_at);
+            acks.flushed(partition, session, Extent::upto(elected.start_at));
         }
         Ok(())
     }
@@ -337,7 +339,7 @@ impl Followers for FakeFollowers {
             Ok(log.acks.clone())
         })?;
         if let Some(acks) = acks.and_then(|acks| acks.upgrade()) {
-            acks.flushed(partition, session, end);
+            acks.flushed(partition, session, Extent::upto(end));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use super::{Due, Partition, Progress};
 use crate::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use crate::log::{AppendError, LogError};
-use crate::stream::replication::{AckSink, CanonicalRecord, Elected, FollowerState, Marks, Reject, Session};
+use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Extent, FollowerState, Marks, Reject, Session};
 use crate::wal::Admission;
 
 /// A session whose records are acknowledged.
@@ -13,15 +13,17 @@ use crate::wal::Admission;
 pub(super) struct Following {
     session: Session,
     acks: Weak<dyn AckSink>,
-    /// The leader's high watermark, which may lie beyond what is flushed here.
-    high_watermark: Offset,
+    /// The leader's marks, which may lie beyond what is flushed here.
+    marks: Marks,
+    /// Where the log began when the leader was told last.
+    log_start: Offset,
 }
 
 impl Following {
     /// Tells the leader what is on the disk.
-    pub(super) fn send(&self, partition: TopicPartition, end: Offset) {
+    pub(super) fn send(&self, partition: TopicPartition, flushed_end: Offset) {
         if let Some(acks) = self.acks.upgrade() {
-            acks.flushed(partition, self.session, end);
+            acks.flushed(partition, self.session, Extent { log_start: self.log_start, flushed_end });
         }
     }
 
@@ -66,14 +68,15 @@ impl Partition {
             return Err(Reject::NotContiguous { at: offsets.log_end, got: elected.start_at });
         }
         follower.ready(session, elected.start_at);
-        let following = Following { session, acks, high_watermark: Offset::FIRST };
-        let end = {
+        let (following, end) = {
             let mut progress = self.progress.lock();
             let offsets = self.log.offsets();
+            let marks = Marks { high_watermark: Offset::FIRST, log_start: Offset::FIRST };
+            let following = Following { session, acks, marks, log_start: offsets.log_start };
             progress.flushed_end = offsets.flushed_end;
             progress.high_watermark = offsets.high_watermark;
             progress.following = Some(following.clone());
-            offsets.flushed_end
+            (following, offsets.flushed_end)
         };
         following.send(self.id, end);
         Ok(())
@@ -131,32 +134,42 @@ impl Partition {
         appended.map(|_| ())
     }
 
-    /// Takes the leader's marks.
+    /// Takes the leader's marks, and tells it when the log begins later by them.
     pub(in crate::stream) fn follow_marks(&self, session: Session, marks: Marks) -> Result<(), Reject> {
         let follower = self.follower.lock();
         follower.position(self.leadership.read().view(), session)?;
         let mut due = Due::default();
-        {
+        let (told, ack) = {
             let mut progress = self.progress.lock();
-            if let Some(following) = &mut progress.following {
-                following.high_watermark = following.high_watermark.max(marks.high_watermark);
-            }
-            self.advance_following(&mut progress, &mut due);
-        }
+            let told = progress.following.as_mut().map(|following| {
+                following.marks.high_watermark = following.marks.high_watermark.max(marks.high_watermark);
+                following.marks.log_start = following.marks.log_start.max(marks.log_start);
+                following.log_start
+            });
+            (told, self.advance_following(&mut progress, &mut due).map(|ack| (ack, progress.flushed_end)))
+        };
         drop(follower);
         due.settle();
-        self.log.follow_start(marks.log_start);
+        if let Some((ack, end)) = ack.filter(|(ack, _)| Some(ack.log_start) != told) {
+            ack.send(self.id, end);
+        }
         Ok(())
     }
 
-    /// Moves a follower's high watermark to its leader's, as far as it has flushed itself. Returns whom to acknowledge to.
+    /// Moves a follower's high watermark and its log start to its leader's, as far as it has flushed itself. Returns whom
+    /// to acknowledge to.
     pub(super) fn advance_following(&self, progress: &mut Progress, due: &mut Due) -> Option<Following> {
-        let following = progress.following.clone()?;
-        let to = following.high_watermark.min(progress.flushed_end);
+        let marks = progress.following.as_ref()?.marks;
+        let to = marks.high_watermark.min(progress.flushed_end);
         if to > progress.high_watermark {
             self.move_high_watermark(progress, to, due);
         }
-        Some(following)
+        let following = progress.following.as_mut()?;
+        if marks.log_start > following.log_start {
+            self.log.follow_start(marks.log_start);
+            following.log_start = self.log.offsets().log_start;
+        }
+        Some(following.clone())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::log::empty_from;
 use crate::metadata::{AlterPartition, Image, Node};
 use crate::stream::beginning::{Offer, beginning};
 use crate::stream::membership::Standing;
-use crate::stream::replication::{CanonicalRecord, Deposed, Elected, FollowerState, Led, Marks, Reject, Tail};
+use crate::stream::replication::{CanonicalRecord, Deposed, Elected, Extent, FollowerState, Led, Marks, Reject, Tail};
 use crate::stream::tails::split;
 
 impl Partition {
@@ -118,28 +118,32 @@ impl Partition {
         }
     }
 
-    /// A follower, in this registration, has everything below `end` on its disk.
+    /// A follower, in this registration, has this on its disk.
     pub(in crate::stream) fn acked(
         &self,
         epoch: LeaderEpoch,
         follower: NodeId,
         follower_epoch: BrokerEpoch,
-        end: Offset,
+        extent: Extent,
     ) {
-        let due = {
+        let (due, starts_later) = {
             let Ok(mut progress) = self.leading_for(epoch, follower) else { return };
             // Nobody has more than its leader has sent, which is on the leader's disk.
-            let end = end.min(progress.flushed_end);
+            let end = extent.flushed_end.min(progress.flushed_end);
             if progress.membership.acked(follower, follower_epoch, end) {
                 progress.isr.forget(follower);
             }
             progress.isr.flushed(follower, end);
+            let starts_later = progress.isr.starts(follower, extent.log_start);
             if progress.membership.may_join(follower, self.standing(&progress, Duration::MAX)) {
                 self.news.candidate(self.id);
             }
-            self.advance(&mut progress)
+            (self.advance(&mut progress), starts_later)
         };
         due.settle();
+        if starts_later {
+            self.low_watermark_moves.notify_waiters();
+        }
     }
 
     /// A follower's session ended.

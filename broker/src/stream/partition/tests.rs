@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
 use crate::log::{BatchBuilder, Compression, EpochStart};
 use crate::metadata::{Command, Reassignment};
-use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Marks, Session, Tail};
+use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Extent, Marks, Session, Tail};
 use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
@@ -125,7 +125,7 @@ fn rule_6_a_registration_that_is_known_already_ends_no_proposal() {
     let follower = NodeId::new(1);
     let known = registration(1, &[0, 1], &[0]);
     lead(&partition, &known);
-    partition.acked(known.leader_epoch, follower, BrokerEpoch::FIRST, Offset::FIRST);
+    partition.acked(known.leader_epoch, follower, BrokerEpoch::FIRST, Extent::upto(Offset::FIRST));
     let proposed = |partition: &Partition| {
         let mut progress = partition.progress.lock();
         progress.isr.propose(&[NODE, follower]);
@@ -429,7 +429,7 @@ fn rule_4_a_cut_within_a_hole_takes_what_follows_in_older_epochs() {
     struct Deaf;
 
     impl AckSink for Deaf {
-        fn flushed(&self, _partition: TopicPartition, _session: Session, _end: Offset) {}
+        fn flushed(&self, _partition: TopicPartition, _session: Session, _extent: Extent) {}
         fn rejected(&self, _partition: TopicPartition, _session: Session, _why: Reject) {}
     }
 

@@ -10,7 +10,8 @@ use super::Partitions;
 use crate::ids::{BrokerEpoch, NodeId, Offset, TopicPartition};
 use crate::stream::Partition;
 use crate::stream::replication::{
-    AckSink, CanonicalRecord, Deposed, Elected, FollowerState, Followers, Leaders, Led, Marks, Reject, Session, Tail,
+    AckSink, CanonicalRecord, Deposed, Elected, Extent, FollowerState, Followers, Leaders, Led, Marks, Reject, Session,
+    Tail,
 };
 use crate::wal::Admission;
 
@@ -91,9 +92,9 @@ impl Leaders for Partitions {
         self.leader(led)?.marks(led.epoch)
     }
 
-    fn acked(&self, led: Led, follower: NodeId, follower_epoch: BrokerEpoch, flushed_end: Offset) {
+    fn acked(&self, led: Led, follower: NodeId, follower_epoch: BrokerEpoch, extent: Extent) {
         if let Ok(partition) = self.leader(led) {
-            partition.acked(led.epoch, follower, follower_epoch, flushed_end);
+            partition.acked(led.epoch, follower, follower_epoch, extent);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::io::disk::Disk as _;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;
 use crate::metadata::{AlterPartition, Command, MetadataPlane, Move, NewTopic, Outcome};
+use crate::stream::replication::Extent;
 use crate::stream::testing::{NODE, Node, batch, broker_epoch};
 use crate::stream::{Acks, PartitionError};
 
@@ -122,20 +123,68 @@ fn a_leadership_given_to_a_later_registration_is_not_taken() {
     assert_eq!(partition.leading(), None);
 }
 
+/// The replicas of the node after a restart, by a cluster's image of that moment.
+fn restarted(node: &Node, plane: &InstantPlane) -> Arc<Partitions> {
+    let (logs, wal) = (Arc::clone(&node.logs), Arc::clone(&node.wal));
+    let restarted = Partitions::new(NODE, broker_epoch(plane), logs, wal, node.settings.clone());
+    restarted.apply(&plane.image()).expect("it can be applied");
+    restarted
+}
+
+/// The folders of a topic below `place`.
+fn folders(node: &Node, place: &str, topic: &str) -> Vec<String> {
+    let path = std::path::Path::new("data").join(place).join(topic);
+    if !node.disk.exists(&path).expect("looked") {
+        return vec![];
+    }
+    node.disk.list(&path).expect("there").into_iter().map(|entry| entry.name).collect()
+}
+
 #[test]
 fn the_first_image_moves_logs_aside_that_it_does_not_know() {
     let node = Node::running();
-    let gone = node.create("gone", 2);
+    node.create("gone", 2);
+    // The metadata of another cluster, or of this one from before.
+    let partitions = restarted(&node, &InstantPlane::new());
+    assert!(partitions.all().is_empty() && node.logs.logs().is_empty());
+    assert_eq!(folders(&node, "stray", "gone").len(), 2, "what was not seen deleted is kept");
+}
+
+#[test]
+fn what_was_taken_from_a_node_that_was_down_is_deleted_when_it_comes_back() {
+    let node = Node::running();
     node.create("kept", 1);
-    node.plane.propose(Command::DeleteTopic(gone)).now_or_never().expect("at once").expect("it is there");
-    let (logs, wal) = (Arc::clone(&node.logs), Arc::clone(&node.wal));
-    let epoch = broker_epoch(&node.plane);
-    let restarted = Partitions::new(NODE, epoch, logs, wal, node.settings.clone());
-    restarted.apply(&node.plane.image()).expect("it can be applied");
-    assert_eq!(node.logs.logs().len(), 1);
-    assert!(restarted.by_name("kept", 0).is_some());
-    let strays = node.disk.list(std::path::Path::new("data/stray/gone")).expect("there");
-    assert_eq!(strays.len(), 2, "what was not seen deleted is kept: {strays:?}");
+    let (gone, moved) = (node.create("gone", 2), node.create("moved", 2));
+    let propose = |command| {
+        let outcome = node.plane.propose(command).now_or_never().expect("at once").expect("it is there");
+        assert!(outcome.refused().is_none(), "{outcome:?}");
+    };
+    propose(Command::DeleteTopic(gone));
+    let other = crate::metadata::testing::node(1);
+    propose(Command::RegisterNode { node: other, acked_may_be_lost: false });
+    let partition = TopicPartition { topic: moved, partition: PartitionIndex::FIRST };
+    let to = NodeId::new(1);
+    propose(Command::BeginReassignment(vec![Move { partition, target: vec![to], partition_epoch: None }]));
+    let image = node.plane.image();
+    let registration = image.partition(&partition).expect("it was created");
+    let epoch = |node| image.node(node).expect("registered").epoch;
+    propose(Command::AlterPartition(AlterPartition {
+        partition,
+        leader: NODE,
+        leader_broker_epoch: epoch(NODE),
+        leader_epoch: registration.leader_epoch,
+        partition_epoch: registration.partition_epoch,
+        isr: [NODE, to].map(|node| (node, epoch(node))).to_vec(),
+    }));
+    let partition_epoch = node.plane.image().partition(&partition).expect("it is there").partition_epoch;
+    propose(Command::CompleteReassignment { partition, partition_epoch });
+    let partitions = restarted(&node, &node.plane);
+    assert!(partitions.by_name("kept", 0).is_some() && partitions.by_name("moved", 1).is_some());
+    assert_eq!(node.logs.logs().len(), 2);
+    for topic in ["gone", "moved"] {
+        assert_eq!(folders(&node, "stray", topic), Vec::<String>::new(), "{topic}");
+    }
+    assert!(folders(&node, "wal", "gone").iter().all(|name| name.ends_with(".deleted")));
 }
 
 #[test]
@@ -223,7 +272,7 @@ fn two_partitions_with_a_follower(node: &Node) -> [TopicPartition; 2] {
 fn proposed_to_join(node: &Node, partition: &Partition) -> AlterPartition {
     let led = partition.led_for(NodeId::new(1)).expect("node 1 replicates it");
     let epoch = node.plane.image().node(NodeId::new(1)).expect("it is registered").epoch;
-    partition.acked(led.epoch, NodeId::new(1), epoch, partition.offsets().flushed_end);
+    partition.acked(led.epoch, NodeId::new(1), epoch, Extent::upto(partition.offsets().flushed_end));
     node.partitions.wanted_isr(partition, Duration::ZERO, Duration::MAX).expect("it is caught up")
 }
 

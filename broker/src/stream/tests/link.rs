@@ -10,22 +10,22 @@ use super::node::Member;
 use crate::ids::{BrokerEpoch, NodeId, Offset, TopicPartition};
 use crate::stream::Partitions;
 use crate::stream::replication::{
-    AckSink, CanonicalRecord, Elected, FollowerState, Followers, Leaders, Led, Marks, Reject, Session, Tail,
+    AckSink, CanonicalRecord, Elected, Extent, FollowerState, Followers, Leaders, Led, Marks, Reject, Session, Tail,
 };
 use crate::wal::Admission;
 
 /// Sessions are numbered over all links: of one leadership they only grow.
 static SESSIONS: AtomicU64 = AtomicU64::new(0);
 
-type Flushed = VecDeque<(Session, Offset)>;
+type Flushed = VecDeque<(Session, Extent)>;
 
 /// What the follower's node sends back.
 #[derive(Default)]
 pub(super) struct Acks(Mutex<(Flushed, Option<Reject>)>);
 
 impl AckSink for Acks {
-    fn flushed(&self, _partition: TopicPartition, session: Session, end: Offset) {
-        self.0.lock().0.push_back((session, end));
+    fn flushed(&self, _partition: TopicPartition, session: Session, extent: Extent) {
+        self.0.lock().0.push_back((session, extent));
     }
 
     fn rejected(&self, _partition: TopicPartition, _session: Session, why: Reject) {
@@ -169,8 +169,8 @@ impl Link {
     /// One acknowledgement arrives; those of other sessions are dropped.
     fn acknowledge(&self, next: Offset, tail_from: Option<Offset>) -> Stage {
         let ack = self.acks.0.lock().0.pop_front();
-        if let Some((_, end)) = ack.filter(|(session, _)| *session == self.session) {
-            self.leaders.acked(self.led, self.follower, self.follower_epoch, end);
+        if let Some((_, extent)) = ack.filter(|(session, _)| *session == self.session) {
+            self.leaders.acked(self.led, self.follower, self.follower_epoch, extent);
         }
         Stage::Streaming { next, tail_from }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Cluster, LAG_MAX};
+use crate::ids::Offset;
 use crate::stream::{Acks, PartitionError};
 
 fn led_by_0(min_insync: usize) -> Cluster {
@@ -290,6 +291,26 @@ fn rule_3_a_member_of_the_isr_whose_records_are_all_deleted_keeps_its_end() {
         cluster.settle();
         cluster.check_converged();
     }
+}
+
+#[test]
+fn records_are_deleted_once_every_replica_that_is_alive_has_deleted_them() {
+    let mut cluster = led_by_0(2);
+    (0..5).for_each(|_| assert!(cluster.produce(0, Acks::All).is_some()));
+    cluster.settle();
+    let leader = cluster.replica(0).expect("it runs");
+    let low = |alive: [i32; 2]| leader.low_watermark(|node| alive.contains(&node.get())).expect("it leads").get();
+    assert_eq!(leader.delete_records(Offset::new(3)).expect("they are committed").get(), 3);
+    run_without(&mut cluster, 2);
+    assert_eq!((low([0, 1]), low([1, 2])), (3, 0), "node 2 heard nothing of it");
+    cluster.settle();
+    assert_eq!(low([1, 2]), 3);
+    for member in 0..3 {
+        assert_eq!(cluster.replica(member).expect("it runs").offsets().log_start.get(), 3, "node {member}");
+    }
+    let follower = cluster.replica(1).expect("it runs");
+    assert!(matches!(follower.low_watermark(|_| true), Err(PartitionError::NotLeader)));
+    assert!(matches!(follower.delete_records(Offset::new(4)), Err(PartitionError::NotLeader)));
 }
 
 #[test]

@@ -371,14 +371,14 @@ fn with_follower(broker: &TestBroker, end: i64) {
     use crate::ids::{BrokerEpoch, NodeId};
     use crate::metadata::Command;
     use crate::metadata::testing::node;
-    use crate::stream::replication::{Leaders, Led};
+    use crate::stream::replication::{Extent, Leaders, Led};
     let follower = crate::metadata::Node { rack: Some("b".to_owned()), ..node(1) };
     broker.node.command(Command::RegisterNode { node: follower, acked_may_be_lost: false });
     let partition = broker.node.partitions.by_name("t", 0).expect("it was created");
     lead(&partition, &registration(1, &[0, 1], &[0, 1]));
     broker.node.flush();
     let led = Led { partition: partition.id(), epoch: LeaderEpoch::new(1) };
-    broker.node.partitions.acked(led, NodeId::new(1), BrokerEpoch::new(5), Offset::new(end));
+    broker.node.partitions.acked(led, NodeId::new(1), BrokerEpoch::new(5), Extent::upto(Offset::new(end)));
 }
 
 #[tokio::test]
