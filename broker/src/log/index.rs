@@ -175,8 +175,9 @@ impl SegmentIndex {
             encode_page(page, entries, &mut bytes);
         }
         file.write_all_at(&[IoSlice::new(&bytes)], u64::from(self.pages) * PAGE_BYTES as u64)?;
-        self.pages += (bytes.len() / PAGE_BYTES) as u32;
-        file.set_len(u64::from(self.pages) * PAGE_BYTES as u64)?;
+        let pages = self.pages + (bytes.len() / PAGE_BYTES) as u32;
+        file.set_len(u64::from(pages) * PAGE_BYTES as u64)?;
+        self.pages = pages;
         self.tail.drain(..count);
         self.tail.shrink_to_fit();
         Ok(())

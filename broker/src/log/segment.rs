@@ -107,7 +107,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Reads the segment and writes its index. Of a file that has lost its end, what is whole is indexed.
+    /// Reads the segment and writes its index, if the disk has room for it. Of a file that has lost its end, what is whole is indexed.
     fn build_index(&self, disk: &dyn Disk, size: u32, interval: u32) -> Result<SegmentIndex, LogError> {
         let mut index = SegmentIndex::empty(self.index_path());
         let mut max_timestamp_before = i64::MIN;
@@ -123,8 +123,11 @@ impl Segment {
             index.note(IndexEntry { relative_offset, position, max_timestamp_before }, interval);
             max_timestamp_before = max_timestamp_before.max(batch.header.max_timestamp);
         }
-        index.store(disk, u32::MAX, true).map_err(LogError::io("writing", &self.index_path()))?;
-        Ok(index)
+        match index.store(disk, u32::MAX, true).map_err(LogError::io("writing", &self.index_path())) {
+            // What is in memory serves readers until there is room.
+            Err(error) if error.is_full() => Ok(index),
+            stored => stored.map(|()| index),
+        }
     }
 
     /// Where a search in the first `size` bytes begins. What the index says is checked against the segment: an index

@@ -355,3 +355,27 @@ fn a_segment_that_lost_its_end_takes_back_what_producers_sent_in_it() {
     assert!(append(&log, numbered(1), 0).expect("known").duplicate);
     assert!(!append(&log, numbered(2), 0).expect("sent again").duplicate);
 }
+
+#[test]
+fn a_full_disk_is_read_though_a_lost_index_cannot_be_written() {
+    let node = Node::start(SimDisk::new());
+    let log = node.log(small());
+    for number in 0..60 {
+        append(&log, batch(&[&format!("value {number}")]), 0).expect("appended");
+    }
+    node.wal.sync_all().expect("synced");
+    let expected = read_all(&log);
+    drop(log);
+    let node = node.restart();
+    let log = node.log(small());
+    let bases: Vec<_> = log.state.lock().slots.iter().map(crate::log::segment::Slot::base).collect();
+    assert!(bases.len() > 2, "{bases:?}");
+    for base in &bases[..bases.len() - 1] {
+        let path = crate::log::files::index_path(&log.folder, *base);
+        crate::log::files::remove_if_there(&node.disk, &path).expect("removed");
+    }
+    node.disk.set_capacity(Some(node.disk.used()));
+    assert_eq!(read_all(&log), expected);
+    node.disk.set_capacity(None);
+    assert_eq!(read_all(&log), expected);
+}
