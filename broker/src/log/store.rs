@@ -162,8 +162,11 @@ impl LogStore {
     ) -> Result<Arc<Log>, LogError> {
         let _changing = self.changing.lock();
         if let Some(log) = self.get(&id) {
-            log.set_config(config);
-            return Ok(log);
+            if log.state.lock().standing != Standing::Closed {
+                log.set_config(config);
+                return Ok(log);
+            }
+            self.take_away(&id, Fate::Stray("it was taken from this node, but could not be moved before"))?;
         }
         let folder = self.folder(topic, id.partition)?;
         let other = self.logs.read().by_folder.get(&folder).copied();
@@ -191,15 +194,24 @@ impl LogStore {
         self.take_away(id, Fate::Stray(why))
     }
 
+    /// Closes a log, and has its folder gone. When that fails, a full disk for instance, the log stays, closed, in its
+    /// folder's place, so that nothing else is put there; it may be tried again.
     fn take_away(&self, id: &TopicPartition, fate: Fate<'_>) -> Result<(), LogError> {
-        let Some(log) = self.logs.write().remove(id) else { return Ok(()) };
+        let Some(log) = self.get(id) else { return Ok(()) };
         log.state.lock().standing = Standing::Closed;
+        self.move_folder(&log, fate)?;
+        self.logs.write().remove(id);
+        Ok(())
+    }
+
+    fn move_folder(&self, log: &Log, fate: Fate<'_>) -> Result<(), LogError> {
+        let id = log.id();
         self.shared.stop.look_again();
         let _maintenance = log.maintenance.lock();
         for file in log.wal_files() {
             self.shared.wal.retire(&file)?;
         }
-        self.shared.checkpoints.lock().remove(id);
+        self.shared.checkpoints.lock().remove(&id);
         let disk = &*self.shared.disk;
         let folder = &log.folder;
         if !disk.exists(folder).map_err(LogError::io("looking for", folder))? {

@@ -288,6 +288,9 @@ fn controller_options(settings: &Settings) -> ControllerOptions {
     }
 }
 
+/// How long a replica that found no room on the disk stays offline before it is tried again.
+const OFFLINE_RETRY: Duration = Duration::from_secs(1);
+
 /// Makes the replicas what each image says, one image after the other.
 async fn follow_images(
     partitions: Arc<Partitions>,
@@ -302,6 +305,7 @@ async fn follow_images(
             biased;
             () = stop.cancelled() => return Ok(()),
             changed = images.changed() => changed.map_err(|_| "the metadata plane has ended".to_owned())?,
+            () = tokio::time::sleep(OFFLINE_RETRY), if partitions.has_offline() => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Requests look replicas up in an immutable map that is swapped as a whole: no lock, no allocation. One task applies
 //! images; it does what differs from the one before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -37,6 +37,8 @@ pub struct Partitions {
 struct Replicas {
     by_id: imbl::OrdMap<TopicId, Arc<TopicReplicas>>,
     by_name: imbl::HashMap<Arc<str>, Arc<TopicReplicas>>,
+    /// Those that are this node's, but found no room for their logs. They are tried again.
+    offline: imbl::OrdSet<TopicPartition>,
 }
 
 /// The replicas of a topic by partition index; `None` where another node has them.
@@ -104,6 +106,9 @@ impl Partitions {
 
     /// Makes the replicas what the image says. Blocks on files: called from the one task that follows images.
     ///
+    /// A replica that finds no room for its log stays offline, and the others go on; applying the same image again tries
+    /// it again.
+    ///
     /// An image from before this process registered is passed over: what it says of this node's replicas is older than
     /// what is on its disk, and a log that it does not know is not one to delete.
     pub fn apply(&self, image: &Arc<Image>) -> Result<(), LogError> {
@@ -137,6 +142,16 @@ impl Partitions {
     pub async fn applied(&self, index: u64) {
         // It fails only when the sender is dropped, which `self` holds.
         let _ = self.applied.subscribe().wait_for(|applied| *applied >= index).await;
+    }
+
+    /// Whether a replica of this node could not be made, because there was no room.
+    pub fn is_offline(&self, id: &TopicPartition) -> bool {
+        self.replicas.load().offline.contains(id)
+    }
+
+    /// Whether any replica is offline, so that applying the image again may bring it up.
+    pub fn has_offline(&self) -> bool {
+        !self.replicas.load().offline.is_empty()
     }
 
     /// A replica by topic id.
@@ -189,13 +204,13 @@ impl Changes<'_> {
             match self.image.partition(&id) {
                 Some(registration) if self.hosts(registration) => {}
                 None if !deleted.contains(&id.topic) => {
-                    self.host.logs.set_aside(&id, "the metadata knows no such partition")?;
+                    left_behind(&id, self.host.logs.set_aside(&id, "the metadata knows no such partition"))?;
                 }
                 registration => {
                     let why = if registration.is_some() { "moved to other nodes" } else { "its topic was deleted" };
                     let (topic, partition) = (log.topic(), id.partition);
                     tracing::info!(%topic, %partition, why, "deletes a replica removed while this node was down");
-                    self.host.logs.delete(&id)?;
+                    left_behind(&id, self.host.logs.delete(&id))?;
                 }
             }
         }
@@ -207,6 +222,7 @@ impl Changes<'_> {
 
     /// A later image: what differs. Deletions come first, so that a topic made again under its name finds it free.
     fn follow(&mut self, before: &Image) -> Result<(), LogError> {
+        let offline = self.replicas.offline.clone();
         for change in self.image.changed_topics(before) {
             if let TopicChange::Deleted(topic) = change {
                 self.take_down(topic)?;
@@ -219,6 +235,7 @@ impl Changes<'_> {
                 TopicChange::Deleted(_) => {}
             }
         }
+        self.try_again(&offline)?;
         let mut all = false;
         for resource in self.image.changed_configs(before) {
             match resource {
@@ -232,6 +249,15 @@ impl Changes<'_> {
             for topic in self.image.topics() {
                 self.configure(&topic.name);
             }
+        }
+        Ok(())
+    }
+
+    /// Opens the replicas that found no room before this image.
+    fn try_again(&mut self, offline: &imbl::OrdSet<TopicPartition>) -> Result<(), LogError> {
+        let topics: BTreeSet<_> = offline.iter().map(|id| id.topic).collect();
+        for topic in topics.into_iter().filter_map(|id| self.image.topic_by_id(id)) {
+            self.bring_up(topic, Some(topic))?;
         }
         Ok(())
     }
@@ -255,9 +281,11 @@ impl Changes<'_> {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, registration) in topic.partitions.iter().enumerate() {
             let existing = known.as_ref().and_then(|known| known.partitions.get(index)?.as_ref());
+            let id = TopicPartition { topic: topic.id, partition: PartitionIndex::new(index as i32) };
+            let was_offline = self.replicas.offline.remove(&id).is_some();
             // By value: an image that comes from a snapshot shares nothing with the one before.
             let unchanged = before.and_then(|before| before.partitions.get(index)) == Some(registration);
-            if unchanged {
+            if unchanged && !was_offline {
                 partitions.push(existing.cloned());
                 continue;
             }
@@ -270,7 +298,17 @@ impl Changes<'_> {
             }
             let partition = match existing {
                 Some(existing) => Arc::clone(existing),
-                None => self.open(topic.id, name, index, &config)?,
+                None => match self.open(id, name, &config) {
+                    Err(error) if error.is_full() => {
+                        if !was_offline {
+                            tracing::error!(topic = %name, partition = %id.partition, %error, "a replica is offline");
+                        }
+                        self.replicas.offline.insert(id);
+                        partitions.push(None);
+                        continue;
+                    }
+                    opened => opened?,
+                },
             };
             let before = before.and_then(|before| before.partitions.get(index));
             self.followers_changed |= before.is_some_and(|before| before.replicas != registration.replicas);
@@ -284,14 +322,7 @@ impl Changes<'_> {
     }
 
     /// Opens a replica's log, or makes it.
-    fn open(
-        &self,
-        topic: TopicId,
-        name: &Arc<str>,
-        index: usize,
-        config: &Arc<LogConfig>,
-    ) -> Result<Arc<Partition>, LogError> {
-        let id = TopicPartition { topic, partition: PartitionIndex::new(index as i32) };
+    fn open(&self, id: TopicPartition, name: &Arc<str>, config: &Arc<LogConfig>) -> Result<Arc<Partition>, LogError> {
         let log = self.host.logs.open_or_create(name, id, Arc::clone(config))?;
         let (wal, news) = (Arc::clone(&self.host.wal), Arc::clone(&self.host.news));
         Ok(Partition::new(id, Arc::clone(name), self.host.node, log, wal, news))
@@ -318,6 +349,10 @@ impl Changes<'_> {
     fn take_down(&mut self, topic: &Topic) -> Result<(), LogError> {
         let Some(replicas) = self.replicas.by_id.remove(&topic.id) else { return Ok(()) };
         self.replicas.by_name.remove(&replicas.name);
+        for index in 0..replicas.partitions.len() as i32 {
+            let partition = PartitionIndex::new(index);
+            self.replicas.offline.remove(&TopicPartition { topic: topic.id, partition });
+        }
         for partition in replicas.partitions.iter().flatten() {
             self.close(partition)?;
         }
@@ -329,7 +364,7 @@ impl Changes<'_> {
             self.events.push(Event::Resigned(Arc::clone(partition)));
         }
         partition.resign();
-        self.host.logs.delete(&partition.id())
+        left_behind(&partition.id(), self.host.logs.delete(&partition.id()))
     }
 
     fn configure(&self, topic: &str) {
@@ -341,6 +376,17 @@ impl Changes<'_> {
             let minimum = registration.map_or(min_insync, |registration| registration.minimum_isr(min_insync));
             partition.configure(Arc::clone(&config), minimum);
         }
+    }
+}
+
+/// What is no replica of this node any more, but has no room to be moved: it lies there, closed, until the next start.
+fn left_behind(id: &TopicPartition, moved: Result<(), LogError>) -> Result<(), LogError> {
+    match moved {
+        Err(error) if error.is_full() => {
+            tracing::warn!(partition = %id, %error, "a log that is to go stays where it is until the next start");
+            Ok(())
+        }
+        moved => moved,
     }
 }
 

@@ -16,12 +16,13 @@ pub fn find(broker: &Broker, topic: &TopicRef, index: i32) -> Result<Arc<Partiti
         TopicRef::Name(name) => broker.partitions.by_name(name, index),
         TopicRef::Id(id) => identity(id, index).and_then(|id| broker.partitions.get(&id)),
     };
-    found.ok_or_else(|| absence(&broker.metadata.image(), topic, index))
+    found.ok_or_else(|| absence(broker, topic, index))
 }
 
 /// Like `find`, by name.
 pub fn find_by_name(broker: &Broker, topic: &str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
-    broker.partitions.by_name(topic, index).ok_or_else(|| absence_in(broker.metadata.image().topic(topic), index))
+    let found = broker.partitions.by_name(topic, index);
+    found.ok_or_else(|| absence_in(broker, broker.metadata.image().topic(topic), index))
 }
 
 fn identity(topic: &Uuid, index: i32) -> Option<TopicPartition> {
@@ -38,17 +39,21 @@ fn topic<'a>(image: &'a Image, topic: &TopicRef) -> Option<&'a Arc<Topic>> {
     }
 }
 
-/// Why this node has no such replica: the topic is unknown, the partition is, or another node has it.
-fn absence(image: &Image, named: &TopicRef, index: i32) -> ErrorCode {
-    match (topic(image, named), named) {
+/// Why this node has no such replica: the topic is unknown, the partition is, the disk has no room for it, or another
+/// node has it.
+fn absence(broker: &Broker, named: &TopicRef, index: i32) -> ErrorCode {
+    match (topic(&broker.metadata.image(), named), named) {
         (None, TopicRef::Id(_)) => ErrorCode::UnknownTopicId,
-        (topic, _) => absence_in(topic, index),
+        (topic, _) => absence_in(broker, topic, index),
     }
 }
 
-fn absence_in(topic: Option<&Arc<Topic>>, index: i32) -> ErrorCode {
-    let exists = topic.is_some_and(|topic| registration(topic, index).is_some());
-    if exists { ErrorCode::NotLeaderOrFollower } else { ErrorCode::UnknownTopicOrPartition }
+fn absence_in(broker: &Broker, topic: Option<&Arc<Topic>>, index: i32) -> ErrorCode {
+    let Some(topic) = topic.filter(|topic| registration(topic, index).is_some()) else {
+        return ErrorCode::UnknownTopicOrPartition;
+    };
+    let id = TopicPartition { topic: topic.id, partition: PartitionIndex::new(index) };
+    if broker.partitions.is_offline(&id) { ErrorCode::KafkaStorageError } else { ErrorCode::NotLeaderOrFollower }
 }
 
 fn registration(topic: &Topic, index: i32) -> Option<&Arc<PartitionRegistration>> {

@@ -187,6 +187,68 @@ fn what_was_taken_from_a_node_that_was_down_is_deleted_when_it_comes_back() {
     assert!(folders(&node, "wal", "gone").iter().all(|name| name.ends_with(".deleted")));
 }
 
+/// A node on whose disk a log of an unknown topic lies where topic `later` is to be.
+fn in_the_way() -> Node {
+    let node = Node::running();
+    let topic = TopicId::from_uuid(uuid::Uuid::from_u128(7)).expect("it is not nil");
+    let id = TopicPartition { topic, partition: PartitionIndex::FIRST };
+    let log = node.logs.open_or_create("later", id, Arc::default()).expect("there is room");
+    let admission = crate::wal::Admission::unbounded();
+    log.append_as_leader(batch(1), LeaderEpoch::FIRST, Origin::Client, admission).expect("there is room");
+    node.wal.sync_all().expect("it is written");
+    assert_eq!(folders(&node, "wal", "later"), ["0"]);
+    node
+}
+
+/// The disk has no room for the next folder below `stray`.
+fn refuse_stray(node: &Node) {
+    const ENOSPC: i32 = 28;
+    node.disk.fail(crate::io::disk::sim::Operation::Create, "stray", 1, ENOSPC);
+}
+
+#[test]
+fn a_replica_that_finds_no_room_is_offline_until_there_is_some_and_the_others_go_on() {
+    let node = in_the_way();
+    let heard = Arc::new(Heard::default());
+    node.partitions.listen("later", Arc::clone(&heard) as _);
+    let partitions = &node.partitions;
+    // The first image has no room to move what lies there either.
+    refuse_stray(&node);
+    let before = node.partition("before");
+    assert_eq!(folders(&node, "wal", "later"), ["0"]);
+    refuse_stray(&node);
+    let topic = node.create("later", 2);
+    let id = TopicPartition { topic, partition: PartitionIndex::FIRST };
+    assert!(partitions.get(&id).is_none() && partitions.is_offline(&id));
+    assert!(before.leading().is_some() && partitions.by_name("later", 1).is_some());
+    refuse_stray(&node);
+    partitions.apply(&node.plane.image()).expect("it is tried again, in vain");
+    assert!(partitions.has_offline());
+    assert_eq!(folders(&node, "stray", "later"), Vec::<String>::new());
+    assert_eq!(heard.take(), ["elected later-1 0"]);
+
+    partitions.apply(&node.plane.image()).expect("it is tried again");
+    assert!(!partitions.has_offline());
+    assert_eq!(heard.take(), ["elected later-0 0"]);
+    assert_eq!(folders(&node, "stray", "later").len(), 1, "what lay there is kept");
+    let partition = partitions.get(&id).expect("there is room");
+    assert_eq!(partition.offsets().log_end.get(), 0, "nothing of it is in the new one");
+    let admission = crate::wal::Admission::unbounded();
+    partition.append(batch(1), Acks::Leader, Origin::Client, admission).expect("it takes records");
+}
+
+#[test]
+fn a_topic_that_found_no_room_may_be_deleted() {
+    let node = in_the_way();
+    refuse_stray(&node);
+    node.partition("before");
+    refuse_stray(&node);
+    let topic = node.create("later", 1);
+    assert!(node.partitions.has_offline());
+    node.command(Command::DeleteTopic(topic));
+    assert!(!node.partitions.has_offline());
+}
+
 #[test]
 fn listeners_are_told_what_there_is_and_then_each_change_in_order() {
     let node = Node::running();
