@@ -192,7 +192,7 @@ mod tests {
     /// Asks for a deletion, and looks once whether it is answered: `None` while it is not.
     macro_rules! asked {
         ($broker:ident, $upto:literal) => {{
-            let asked = tokio::time::timeout(Duration::from_secs(3600), deleted(&$broker, "t", 0, $upto));
+            let asked = tokio::time::timeout(Duration::from_hours(1), deleted(&$broker, "t", 0, $upto));
             let mut asked = Box::pin(asked);
             assert!(futures::poll!(&mut asked).is_pending(), "the follower has not deleted anything yet");
             asked
