@@ -59,6 +59,8 @@ struct Facts {
     violation: Option<String>,
     acked: u64,
     seen: u64,
+    /// The index of the newest metadata that any node had.
+    metadata: u64,
 }
 
 /// Collects facts, and finds the contradiction.
@@ -144,6 +146,14 @@ impl Checker {
         if let Some(known) = self.facts.lock().partitions.get_mut(&partition) {
             known.high_watermark = known.high_watermark.max(upto);
         }
+    }
+
+    /// Whether nobody has had newer metadata than this. Where all that had are down, the others do not know who has left
+    /// the ISR since; they can't elect anybody either.
+    pub(super) fn is_newest(&self, metadata: u64) -> bool {
+        let known = &mut self.facts.lock().metadata;
+        *known = metadata.max(*known);
+        *known == metadata
     }
 
     /// A replica that may be elected has so much on its disk: what is beyond would be given again.

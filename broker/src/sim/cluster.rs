@@ -177,7 +177,7 @@ impl Cluster {
 
     /// What is committed, and how much of it those have who may be elected: noted for the checker.
     pub(super) fn note_eligible(&self) {
-        let Some(image) = self.image() else { return };
+        let Some(image) = self.image().filter(|image| self.checker.is_newest(image.index())) else { return };
         for (partition, _) in self.partitions() {
             let Some(registration) = image.partition(&partition) else { continue };
             let replicas: Vec<_> = self
