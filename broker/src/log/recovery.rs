@@ -348,7 +348,7 @@ impl Recovery<'_> {
         let Some(checkpoint) = self.checkpoint.filter(|_| self.producers_lost) else { return Ok(()) };
         let end = self.end.map_or(checkpoint.recovery_point, |end| end.min(checkpoint.recovery_point));
         let earlier: Vec<_> = snapshots.iter().copied().filter(|at| *at <= end).collect();
-        let (from, producers) = newest_snapshot(self.shared, self.folder, &earlier)?;
+        let (from, producers) = newest_snapshot(self.shared, self.folder, &earlier, &self.slots)?;
         tracing::warn!(folder = %self.folder.display(), %from, "a producer snapshot is lost: the log is read instead");
         self.producers = producers;
         replay(&mut self.producers, &self.slots, from)
@@ -386,12 +386,16 @@ fn load_snapshot(shared: &Shared, folder: &Path, at: Offset) -> Result<Option<Pr
 }
 
 /// The newest of these snapshots (in order) that is whole, and its offset; no producers at the first offset when none is.
+/// One from before the first segment is none: what its producers wrote since may be deleted, and whoever is known with an
+/// old sequence is refused the next, where one who is not known is taken.
 pub(super) fn newest_snapshot(
     shared: &Shared,
     folder: &Path,
     snapshots: &[Offset],
+    slots: &[Slot],
 ) -> Result<(Offset, Producers), LogError> {
-    for at in snapshots.iter().rev() {
+    let first = slots.first().map_or(Offset::FIRST, Slot::base);
+    for at in snapshots.iter().rev().filter(|at| **at >= first) {
         if let Some(producers) = load_snapshot(shared, folder, *at)? {
             return Ok((*at, producers));
         }

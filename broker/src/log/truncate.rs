@@ -53,7 +53,7 @@ impl Log {
 
         let mut slots = kept;
         *slots.last_mut().expect("the segment that holds the cut is kept") = last;
-        let (from, mut producers) = newest_snapshot(&self.shared, &self.folder, &maintained.snapshots)?;
+        let (from, mut producers) = newest_snapshot(&self.shared, &self.folder, &maintained.snapshots, &slots)?;
         replay(&mut producers, &slots, from)?;
         self.finish_cut(slots, producers, to);
         Ok(())

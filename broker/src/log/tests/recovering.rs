@@ -156,15 +156,43 @@ fn damage_in_a_compacted_segment_never_removes_those_behind_it() {
     assert_eq!(segments(&disk), before);
 }
 
+/// A record of a producer that numbers its records.
+fn numbered(sequence: i32) -> Bytes {
+    BatchBuilder::new(Compression::None)
+        .idempotent(crate::ids::ProducerId::new(7), crate::ids::ProducerEpoch::FIRST, sequence)
+        .record(START_MS, None, Some(&[b'x'; 300]))
+        .build()
+}
+
+#[test]
+fn a_producer_snapshot_from_before_what_was_deleted_is_worse_than_none() {
+    let node = Node::start(SimDisk::new());
+    let log = node.log(LogConfig { retention_ms: Some(1000), ..small() });
+    for sequence in 0..20 {
+        append_flushed(&node, &log, numbered(sequence));
+    }
+    node.store.checkpoint(false).expect("checkpointed");
+    let old = files::snapshot_path(folder(), offset(20));
+    let file = node.disk.open(&old, OpenMode::Read).expect("there");
+    let mut bytes = vec![0; file.len().expect("a length") as usize];
+    file.read_exact_at(&mut bytes, 0).expect("read");
+    for sequence in 20..30 {
+        append_flushed(&node, &log, numbered(sequence));
+    }
+    node.clock.advance(5000);
+    node.maintain();
+    assert_eq!(log.offsets().log_start, offset(30));
+    // A power loss brings back a snapshot that was removed, and takes the one that is needed.
+    let disk = node.disk.kill();
+    disk.remove_file(&files::snapshot_path(folder(), offset(30))).expect("there");
+    write(&disk, &old, &bytes, 0);
+    let log = Node::start(disk).log(small());
+    assert_eq!(log.offsets().log_start, offset(30));
+    assert!(!append(&log, numbered(30), 0).expect("nobody knows the producer").duplicate);
+}
+
 #[test]
 fn a_lost_producer_snapshot_is_made_again_from_an_older_one() {
-    let producer = crate::ids::ProducerId::new(7);
-    let numbered = |sequence: i32| {
-        BatchBuilder::new(Compression::None)
-            .idempotent(producer, crate::ids::ProducerEpoch::FIRST, sequence)
-            .record(START_MS, None, Some(&[b'x'; 300]))
-            .build()
-    };
     let node = Node::start(SimDisk::new());
     let log = node.log(small());
     for sequence in 0..30 {
