@@ -6,6 +6,8 @@
 
 use std::collections::HashSet;
 
+use crate::ids::Offset;
+
 use super::batch::{BatchHeader, HEADER_BYTES, NO_TIMESTAMP, with_delete_horizon};
 use super::compression::{compress, stored_limit};
 use super::config::{CompressionLevels, LogConfig, TimestampType};
@@ -30,6 +32,8 @@ pub(super) struct Cleaning<'a> {
     pub config: &'a LogConfig,
     pub newest: &'a OffsetMap,
     pub producers: &'a Producers,
+    /// What is committed, and more of it than the pass goes over: what is beyond may be cut again.
+    pub bound: Offset,
     pub now_ms: i64,
     /// Producers with a kept batch in a transaction whose marker is still to come.
     pub kept_open: HashSet<i64>,
@@ -37,8 +41,14 @@ pub(super) struct Cleaning<'a> {
 }
 
 impl<'a> Cleaning<'a> {
-    pub(super) fn new(config: &'a LogConfig, newest: &'a OffsetMap, producers: &'a Producers, now_ms: i64) -> Self {
-        Self { config, newest, producers, now_ms, kept_open: HashSet::new(), unpacked: Vec::new() }
+    pub(super) fn new(
+        config: &'a LogConfig,
+        newest: &'a OffsetMap,
+        producers: &'a Producers,
+        bound: Offset,
+        now_ms: i64,
+    ) -> Self {
+        Self { config, newest, producers, bound, now_ms, kept_open: HashSet::new(), unpacked: Vec::new() }
     }
 
     /// Decides about the next batch; `None` when its records cannot be read.
@@ -58,7 +68,7 @@ impl<'a> Cleaning<'a> {
         }
         match header.delete_horizon_ms() {
             Some(horizon) if horizon > self.now_ms => Cleaned::Same,
-            Some(_) if self.producers.is_newest_of_producer(header) => Cleaned::Same,
+            Some(_) if self.producers.is_newest_of_producer(header, self.bound) => Cleaned::Same,
             Some(_) => Cleaned::Gone,
             None => {
                 let records: Vec<_> = Records::new(&batch.bytes[HEADER_BYTES..], header.count).flatten().collect();
@@ -84,7 +94,7 @@ impl<'a> Cleaning<'a> {
         let needs_horizon = tombstones && header.delete_horizon_ms().is_none();
         let cleaned = if kept.len() == header.count as usize && !needs_horizon {
             Cleaned::Same
-        } else if kept.is_empty() && !self.producers.is_newest_of_producer(header) {
+        } else if kept.is_empty() && !self.producers.is_newest_of_producer(header, self.bound) {
             Cleaned::Gone
         } else {
             Cleaned::Changed(self.encode(header, &kept, needs_horizon))

@@ -57,6 +57,8 @@ struct Plan {
     /// Before this the keys are unique already.
     dirty_from: Offset,
     producers: Producers,
+    /// What is committed and in the checkpoint.
+    bound: Offset,
 }
 
 impl LogStore {
@@ -111,7 +113,7 @@ impl Log {
         let Some(mut plan) = plan else { return Ok(()) };
         let (newest, end) = self.newest_offsets(&plan, map_bytes)?;
         plan.slots.retain(|slot| slot.base() < end);
-        let mut cleaning = Cleaning::new(&config, &newest, &plan.producers, now_ms);
+        let mut cleaning = Cleaning::new(&config, &newest, &plan.producers, plan.bound, now_ms);
         for group in groups(&plan.slots, config.segment_bytes) {
             if !self.rewrite(group, &mut cleaning)? {
                 return Ok(());
@@ -310,6 +312,7 @@ fn plan(state: &State, config: &LogConfig, cleaned_end: Offset, recovery_point: 
         slots,
         dirty_from,
         producers: state.producers.clone(),
+        bound,
     })
 }
 

@@ -252,10 +252,12 @@ impl Producers {
         }
     }
 
-    /// Whether this batch holds the newest sequence of its producer: compaction keeps it, if empty.
-    pub fn is_newest_of_producer(&self, header: &BatchHeader) -> bool {
+    /// Whether this batch holds the newest sequence of its producer below `bound`: compaction keeps it, if empty. What is
+    /// beyond may be cut again. A batch that may be the newest is, where all that are remembered are beyond.
+    pub fn is_newest_of_producer(&self, header: &BatchHeader, bound: Offset) -> bool {
         self.by_id.get(&header.producer_id).is_some_and(|producer| {
-            producer.batches.last().is_some_and(|batch| batch.last_offset == header.last_offset())
+            let newest = producer.batches.iter().rfind(|batch| batch.last_offset < bound.get());
+            newest.map_or(!producer.batches.is_empty(), |batch| batch.last_offset == header.last_offset())
         })
     }
 

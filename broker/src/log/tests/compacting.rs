@@ -118,3 +118,28 @@ fn a_crash_before_or_after_any_operation_of_a_swap_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn a_producers_newest_batch_stays_until_a_newer_one_is_committed() {
+    let numbered = |sequence: i32| {
+        BatchBuilder::new(Compression::None)
+            .idempotent(crate::ids::ProducerId::new(7), crate::ids::ProducerEpoch::FIRST, sequence)
+            .record(START_MS, Some(b"a"), Some(b"numbered"))
+            .build()
+    };
+    let node = Node::start(SimDisk::new());
+    let log = node.log(LogConfig { segment_bytes: 200, min_cleanable_dirty_ratio: 0.0, ..compacted() });
+    append_flushed(&node, &log, numbered(0));
+    fill(&node, &log, &[(0, Some(1)), (0, Some(2)), (0, Some(3)), (0, Some(4))]);
+    let committed = log.offsets().log_end;
+    append(&log, numbered(1), 0).expect("appended");
+    node.wal.sync_all().expect("synced");
+    assert_eq!(log.offsets().high_watermark, committed);
+    node.clock.advance(10_000);
+    node.maintain();
+    assert!(read_all(&log).len() < 6, "it was compacted");
+    // Another leader never had the second.
+    log.truncate_to(committed).expect("cut");
+    assert!(append(&log, numbered(0), 0).expect("known").duplicate);
+    assert!(!append(&log, numbered(1), 0).expect("the next").duplicate);
+}
