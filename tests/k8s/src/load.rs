@@ -114,14 +114,14 @@ fn client(args: &LoadArgs) -> ClientConfig {
     config
 }
 
-/// Runs the load until it is asked to stop.
+/// Runs the load until it is asked to stop; from then on it only tells its report.
 pub async fn run(args: LoadArgs) -> Result<(), String> {
     let control = control::listen().await?;
     topic::create(&args).await?;
     let shared = Arc::new(Shared::default());
     let writers = writer::spawn(&args, &shared)?;
     let reader = tokio::spawn(verify::follow(args.clone(), shared.clone()));
-    let stop = control::serve(control, &shared).await?;
+    let stop = control::serve(&control, || shared.report()).await?;
 
     shared.stop.store(true, Ordering::Relaxed);
     let mut written = Vec::new();
@@ -137,5 +137,11 @@ pub async fn run(args: LoadArgs) -> Result<(), String> {
             report.lost = Some(report.acked);
         }
     }
-    control::answer(stop, &report).await
+    control::answer(stop, &report).await?;
+    // With the end of a container's first process everybody else in it is killed, who has just been answered too. So it
+    // goes on until it is killed itself.
+    loop {
+        let again = control::serve(&control, || report.clone()).await?;
+        control::answer(again, &report).await?;
+    }
 }

@@ -1,13 +1,12 @@
 //! The local port: one word in, one report out.
 
 use std::io::{BufRead, BufReader, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Report, Shared};
+use super::Report;
 
 /// Nothing else is in the pod that could have it.
 const ADDRESS: &str = "127.0.0.1:7070";
@@ -34,7 +33,7 @@ pub(super) async fn listen() -> Result<TcpListener, String> {
 }
 
 /// Answers `progress` until somebody says `stop`: who did so is told the end later.
-pub(super) async fn serve(listener: TcpListener, shared: &Arc<Shared>) -> Result<TcpStream, String> {
+pub(super) async fn serve(listener: &TcpListener, progress: impl Fn() -> Report) -> Result<TcpStream, String> {
     loop {
         let (mut stream, _) = listener.accept().await.map_err(|why| format!("accept: {why}"))?;
         let mut word = String::new();
@@ -44,7 +43,7 @@ pub(super) async fn serve(listener: TcpListener, shared: &Arc<Shared>) -> Result
         match word.trim() {
             "stop" => return Ok(stream),
             // Who asked may have gone; the load goes on.
-            _ => drop(answer(stream, &shared.report()).await),
+            _ => drop(answer(stream, &progress()).await),
         }
     }
 }
