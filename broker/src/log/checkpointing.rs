@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 
 use crate::ids::Offset;
-use crate::io::disk::OpenMode;
+use crate::io::disk::{OpenMode, remove_if_there};
 
 use super::checkpoint::LogCheckpoint;
 use super::error::LogError;
@@ -127,7 +127,7 @@ impl Log {
 
     pub(super) fn remove_snapshot(&self, at: Offset) -> Result<(), LogError> {
         let path = files::snapshot_path(&self.folder, at);
-        files::remove_if_there(&*self.shared.disk, &path).map_err(LogError::io("removing", &path))
+        remove_if_there(&*self.shared.disk, &path).map_err(LogError::io("removing", &path))
     }
 
     /// Writes the indexes of what is durable; of an idle log all of it.

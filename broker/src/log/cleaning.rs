@@ -6,8 +6,6 @@
 
 use std::collections::HashSet;
 
-use crate::ids::Offset;
-
 use super::batch::{BatchHeader, HEADER_BYTES, NO_TIMESTAMP, with_delete_horizon};
 use super::compression::{compress, stored_limit};
 use super::config::{CompressionLevels, LogConfig, TimestampType};
@@ -15,6 +13,7 @@ use super::offset_map::OffsetMap;
 use super::producers::Producers;
 use super::record::{Record, RecordParts, Records};
 use super::scan::ScannedBatch;
+use crate::ids::Offset;
 
 /// What becomes of a batch.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub(super) struct Cleaning<'a> {
     pub config: &'a LogConfig,
     pub newest: &'a OffsetMap,
     pub producers: &'a Producers,
-    /// What is committed, and more of it than the pass goes over: what is beyond may be cut again.
+    /// Everything below is committed, what the pass goes over among it; what is beyond may be cut again.
     pub bound: Offset,
     pub now_ms: i64,
     /// Producers with a kept batch in a transaction whose marker is still to come.

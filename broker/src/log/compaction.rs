@@ -23,7 +23,7 @@ use super::recovery::sync_folder;
 use super::segment::{Segment, Slot};
 use super::store::LogStore;
 use crate::ids::Offset;
-use crate::io::disk::{DiskFile, OpenMode};
+use crate::io::disk::{DiskFile, OpenMode, remove_if_there};
 #[cfg(test)]
 use crate::sim::{Plant, planted};
 
@@ -41,7 +41,7 @@ pub(super) fn finish_swap(
     let disk = &*shared.disk;
     for replaced in segments.iter().filter(|segment| (base..end).contains(*segment)) {
         for path in [files::segment_path(folder, *replaced), files::index_path(folder, *replaced)] {
-            files::remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
+            remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
         }
     }
     sync_folder(shared, folder)?;
@@ -372,6 +372,6 @@ impl<'a> Output<'a> {
     }
 
     fn discard(self) -> Result<(), LogError> {
-        files::remove_if_there(&*self.shared.disk, &self.path).map_err(LogError::io("removing", &self.path))
+        remove_if_there(&*self.shared.disk, &self.path).map_err(LogError::io("removing", &self.path))
     }
 }

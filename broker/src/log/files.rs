@@ -112,11 +112,3 @@ fn parse_offset(digits: &str) -> Option<Offset> {
     let whole = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     whole.then(|| digits.parse::<i64>().ok()).flatten().and_then(|offset| Offset::try_from(offset).ok())
 }
-
-/// Removes a file that may be gone already.
-pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::ids::{LeaderEpoch, Offset};
+use crate::io::disk::remove_if_there;
 use crate::wal::{Admission, Append};
 
 use super::append::{Growth, must_roll};
@@ -94,7 +95,7 @@ impl Log {
         let segments = orphans.iter().chain(slots.iter().rev().map(|slot| &slot.segment));
         for segment in segments {
             for path in [segment.file.path().to_owned(), files::index_path(&self.folder, segment.base)] {
-                files::remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
+                remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
             }
         }
         for at in std::mem::take(&mut maintained.snapshots) {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::ids::{Offset, TopicPartition};
+use crate::io::disk::remove_if_there;
 use crate::io::flood::Flood;
 
 use super::error::LogError;
@@ -146,7 +147,7 @@ fn put_off_when_full(outcome: Result<(), LogError>) -> Result<(), LogError> {
 fn remove_all(shared: &Shared, path: &std::path::Path) -> io::Result<()> {
     match shared.disk.list(path) {
         Ok(_) => shared.disk.remove_dir_all(path),
-        Err(_) => files::remove_if_there(&*shared.disk, path),
+        Err(_) => remove_if_there(&*shared.disk, path),
     }
 }
 
@@ -172,7 +173,7 @@ impl Log {
         for segment in &orphans {
             self.shared.wal.retire(&segment.file)?;
             for path in [segment.file.path().to_owned(), files::index_path(&self.folder, segment.base)] {
-                files::remove_if_there(&*self.shared.disk, &path).map_err(LogError::io("removing", &path))?;
+                remove_if_there(&*self.shared.disk, &path).map_err(LogError::io("removing", &path))?;
             }
         }
         sync_folder(&self.shared, &self.folder)?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
 use crate::ids::{LeaderEpoch, Offset};
+use crate::io::disk::remove_if_there;
 
 use super::batch::BatchError;
 use super::checkpoint::{LogCheckpoint, SegmentCheckpoint};
@@ -348,10 +349,10 @@ impl Recovery<'_> {
         let Some(checkpoint) = self.checkpoint.filter(|_| self.producers_lost) else { return Ok(()) };
         let end = self.end.map_or(checkpoint.recovery_point, |end| end.min(checkpoint.recovery_point));
         let earlier: Vec<_> = snapshots.iter().copied().filter(|at| *at <= end).collect();
-        let (from, producers) = newest_snapshot(self.shared, self.folder, &earlier, &self.slots)?;
+        let (from, producers) = read_producers(self.shared, self.folder, &earlier, &self.slots)?;
         tracing::warn!(folder = %self.folder.display(), %from, "a producer snapshot is lost: the log is read instead");
         self.producers = producers;
-        replay(&mut self.producers, &self.slots, from)
+        Ok(())
     }
 
     /// Snapshots behind the end are of records that are gone.
@@ -372,7 +373,7 @@ impl Recovery<'_> {
 
     fn remove(&self, paths: &[PathBuf]) -> Result<(), LogError> {
         for path in paths {
-            files::remove_if_there(&*self.shared.disk, path).map_err(LogError::io("removing", path))?;
+            remove_if_there(&*self.shared.disk, path).map_err(LogError::io("removing", path))?;
         }
         if paths.is_empty() { Ok(()) } else { sync_folder(self.shared, self.folder) }
     }
@@ -385,10 +386,31 @@ fn load_snapshot(shared: &Shared, folder: &Path, at: Offset) -> Result<Option<Pr
     Ok(bytes.map_err(LogError::io("reading", &path))?.and_then(|bytes| Producers::decode(&bytes)))
 }
 
-/// The newest of these snapshots (in order) that is whole, and its offset; no producers at the first offset when none is.
-/// One from before the first segment is none: what its producers wrote since may be deleted, and whoever is known with an
-/// old sequence is refused the next, where one who is not known is taken.
-pub(super) fn newest_snapshot(
+/// The producers' state of these segments: the newest of these snapshots (in order) that is whole, and the batches from
+/// there on; all batches when none is. Tells from where.
+pub(super) fn read_producers(
+    shared: &Shared,
+    folder: &Path,
+    snapshots: &[Offset],
+    slots: &[Slot],
+) -> Result<(Offset, Producers), LogError> {
+    let (from, mut producers) = newest_snapshot(shared, folder, snapshots, slots)?;
+    for slot in slots.iter().filter(|slot| slot.size > 0 && slot.end > from) {
+        let mut scanner = slot.segment.scanner(0, slot.size)?;
+        while let Some(batch) = scanner.next_batch() {
+            let batch = batch.map_err(|error| slot.segment.scan_error(error))?;
+            if batch.header.base() >= from {
+                producers.apply(&batch.header, batch.marker());
+            }
+        }
+    }
+    Ok((from, producers))
+}
+
+/// The newest of these snapshots that is whole, and its offset; no producers at the first offset when none is. One from
+/// before the first segment is none: what its producers wrote since may be deleted, and whoever is known with an old
+/// sequence is refused the next, where one who is not known is taken.
+fn newest_snapshot(
     shared: &Shared,
     folder: &Path,
     snapshots: &[Offset],
@@ -401,20 +423,6 @@ pub(super) fn newest_snapshot(
         }
     }
     Ok((Offset::FIRST, Producers::default()))
-}
-
-/// Adds the batches from an offset on to the producers' state.
-pub(super) fn replay(producers: &mut Producers, slots: &[Slot], from: Offset) -> Result<(), LogError> {
-    for slot in slots.iter().filter(|slot| slot.size > 0 && slot.end > from) {
-        let mut scanner = slot.segment.scanner(0, slot.size)?;
-        while let Some(batch) = scanner.next_batch() {
-            let batch = batch.map_err(|error| slot.segment.scan_error(error))?;
-            if batch.header.base() >= from {
-                producers.apply(&batch.header, batch.marker());
-            }
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn sync_folder(shared: &Shared, folder: &Path) -> Result<(), LogError> {
@@ -442,7 +450,7 @@ fn tidy(shared: &Shared, folder: &Path) -> Result<Found, LogError> {
         let name = entry.name.as_str();
         if name.ends_with(CLEANED) || name.ends_with(DELETED) {
             let path = folder.join(name);
-            files::remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
+            remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
         } else if let Some(range) = files::swap_range(name) {
             swaps.push(range);
         } else if let Some(base) = files::offset_of(name, ".log") {

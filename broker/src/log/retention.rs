@@ -1,7 +1,7 @@
 //! What goes by age and size, and the removal of segments below the log start.
 
 use crate::ids::Offset;
-use crate::io::disk::OpenMode;
+use crate::io::disk::{OpenMode, remove_if_there};
 
 use super::config::LogConfig;
 use super::error::LogError;
@@ -69,7 +69,7 @@ impl Log {
             self.shared.wal.retire(&slot.segment.file)?;
             self.discard_file(slot.segment.file.path(), delay)?;
             let index = files::index_path(&self.folder, slot.base());
-            files::remove_if_there(&*self.shared.disk, &index).map_err(LogError::io("removing", &index))?;
+            remove_if_there(&*self.shared.disk, &index).map_err(LogError::io("removing", &index))?;
         }
         let needed = maintained.snapshot;
         let (kept, old): (Vec<_>, Vec<_>) =

@@ -107,7 +107,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Reads the segment and writes its index, if the disk has room for it. Of a file that has lost its end, what is whole is indexed.
+    /// Reads the segment and writes its index, if the disk has room for it. Of a file that has lost its end, what is whole
+    /// is indexed.
     fn build_index(&self, disk: &dyn Disk, size: u32, interval: u32) -> Result<SegmentIndex, LogError> {
         let mut index = SegmentIndex::empty(self.index_path());
         let mut max_timestamp_before = i64::MIN;

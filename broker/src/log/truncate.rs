@@ -1,13 +1,14 @@
 //! Cutting a log's end off, as a follower does when its leader's history differs (KIP-101).
 
 use crate::ids::Offset;
+use crate::io::disk::remove_if_there;
 
 use super::error::LogError;
 use super::files;
 use super::index::Target;
 use super::partition_log::{Log, Standing};
 use super::producers::Producers;
-use super::recovery::{newest_snapshot, replay, sync_folder};
+use super::recovery::{read_producers, sync_folder};
 use super::segment::Slot;
 
 impl Log {
@@ -39,7 +40,7 @@ impl Log {
             slots.into_iter().partition(|slot| slot.base() < to || slot.base() == first);
         for slot in &gone {
             for path in [slot.segment.file.path().to_owned(), files::index_path(&self.folder, slot.base())] {
-                files::remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
+                remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
             }
         }
         let mut last = kept.last().expect("the segment that holds the cut is kept").clone();
@@ -53,8 +54,7 @@ impl Log {
 
         let mut slots = kept;
         *slots.last_mut().expect("the segment that holds the cut is kept") = last;
-        let (from, mut producers) = newest_snapshot(&self.shared, &self.folder, &maintained.snapshots, &slots)?;
-        replay(&mut producers, &slots, from)?;
+        let (_, producers) = read_producers(&self.shared, &self.folder, &maintained.snapshots, &slots)?;
         self.finish_cut(slots, producers, to);
         Ok(())
     }

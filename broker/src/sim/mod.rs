@@ -5,7 +5,8 @@
 //! so that planted bugs cost a release nothing. `make sim` runs it.
 //!
 //! Reading order: `scenario` (what a seed decides), `machine`, `network`, `clock` (the world), `cluster` (all of it),
-//! `clients`, `nemesis` (faults), `stories` (faults that follow on each other), `checker` (what must hold), `plants` (bugs on purpose), `trace`.
+//! `clients`, `nemesis` (faults), `stories` (faults that follow on each other), `checker` (what must hold), `plants` (bugs
+//! on purpose), `trace`.
 
 mod checker;
 mod clients;

@@ -83,11 +83,7 @@ impl Nemesis {
                 }
             }
             Fault::Isolate => {
-                let alone = cluster.any().id;
-                for machine in cluster.machines.iter().filter(|machine| machine.id != alone) {
-                    cluster.world.net.cut(alone, machine.id);
-                    cluster.world.net.cut(machine.id, alone);
-                }
+                self.isolate(cluster.any().id);
                 self.later(4_000, |nemesis| nemesis.cluster.world.net.heal());
             }
             Fault::LateMessages => {
@@ -125,6 +121,15 @@ impl Nemesis {
             sleep(pause).await;
             what(&nemesis);
         });
+    }
+
+    /// Nothing goes between a machine and any other.
+    pub(super) fn isolate(&self, alone: i32) {
+        let net = &self.cluster.world.net;
+        for machine in self.cluster.machines.iter().filter(|machine| machine.id != alone) {
+            net.cut(alone, machine.id);
+            net.cut(machine.id, alone);
+        }
     }
 
     /// Empties one disk, once in a run: what was acknowledged has one more copy at least.

@@ -142,12 +142,7 @@ impl Nemesis {
         sleep(alone).await;
         match self.cluster.rng.below(4) {
             0 => self.kill(leader),
-            1 => {
-                for other in self.cluster.machines.iter().map(|machine| machine.id).filter(|id| *id != leader.get()) {
-                    self.cluster.world.net.cut(leader.get(), other);
-                    self.cluster.world.net.cut(other, leader.get());
-                }
-            }
+            1 => self.isolate(leader.get()),
             _ => self.hand_over(id, self.one_of(&others)).await?,
         }
         self.until(id, SOON + SOON, |now| now.leader.is_some_and(|it| it != leader)).await?;

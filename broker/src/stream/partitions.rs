@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::news::News;
 use super::{LeadershipListener, Partition, TopicSettings};
-use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
 use crate::log::{LogConfig, LogError, LogStore};
 use crate::metadata::{ConfigResource, Image, PartitionRegistration, Topic, TopicChange};
 use crate::wal::GroupCommitWal;
@@ -279,9 +279,8 @@ impl Changes<'_> {
         let config = self.host.settings.log_config(self.image, name);
         let min_insync = self.host.settings.min_insync_replicas(self.image, name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for (index, registration) in topic.partitions.iter().enumerate() {
+        for (index, (id, registration)) in topic.indexed().enumerate() {
             let existing = known.as_ref().and_then(|known| known.partitions.get(index)?.as_ref());
-            let id = TopicPartition { topic: topic.id, partition: PartitionIndex::new(index as i32) };
             let was_offline = self.replicas.offline.remove(&id).is_some();
             // By value: an image that comes from a snapshot shares nothing with the one before.
             let unchanged = before.and_then(|before| before.partitions.get(index)) == Some(registration);
@@ -297,23 +296,15 @@ impl Changes<'_> {
                 continue;
             }
             let partition = match existing {
-                Some(existing) => Arc::clone(existing),
-                None => match self.open(id, name, &config) {
-                    Err(error) if error.is_full() => {
-                        if !was_offline {
-                            tracing::error!(topic = %name, partition = %id.partition, %error, "a replica is offline");
-                        }
-                        self.replicas.offline.insert(id);
-                        partitions.push(None);
-                        continue;
-                    }
-                    opened => opened?,
-                },
+                Some(existing) => Some(Arc::clone(existing)),
+                None => self.open(id, name, &config, was_offline)?,
             };
-            let before = before.and_then(|before| before.partitions.get(index));
-            self.followers_changed |= before.is_some_and(|before| before.replicas != registration.replicas);
-            self.register(&partition, registration, min_insync)?;
-            partitions.push(Some(partition));
+            if let Some(partition) = &partition {
+                let before = before.and_then(|before| before.partitions.get(index));
+                self.followers_changed |= before.is_some_and(|before| before.replicas != registration.replicas);
+                self.register(partition, registration, min_insync)?;
+            }
+            partitions.push(partition);
         }
         let replicas = Arc::new(TopicReplicas { name: Arc::clone(name), partitions });
         self.replicas.by_id.insert(topic.id, Arc::clone(&replicas));
@@ -321,11 +312,26 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Opens a replica's log, or makes it.
-    fn open(&self, id: TopicPartition, name: &Arc<str>, config: &Arc<LogConfig>) -> Result<Arc<Partition>, LogError> {
-        let log = self.host.logs.open_or_create(name, id, Arc::clone(config))?;
+    /// Opens a replica's log, or makes it. `None` when it finds no room: then the replica is offline.
+    fn open(
+        &mut self,
+        id: TopicPartition,
+        name: &Arc<str>,
+        config: &Arc<LogConfig>,
+        was_offline: bool,
+    ) -> Result<Option<Arc<Partition>>, LogError> {
+        let log = match self.host.logs.open_or_create(name, id, Arc::clone(config)) {
+            Err(error) if error.is_full() => {
+                if !was_offline {
+                    tracing::error!(topic = %name, partition = %id.partition, %error, "a replica is offline");
+                }
+                self.replicas.offline.insert(id);
+                return Ok(None);
+            }
+            opened => opened?,
+        };
         let (wal, news) = (Arc::clone(&self.host.wal), Arc::clone(&self.host.news));
-        Ok(Partition::new(id, Arc::clone(name), self.host.node, log, wal, news))
+        Ok(Some(Partition::new(id, Arc::clone(name), self.host.node, log, wal, news)))
     }
 
     fn register(
@@ -349,9 +355,8 @@ impl Changes<'_> {
     fn take_down(&mut self, topic: &Topic) -> Result<(), LogError> {
         let Some(replicas) = self.replicas.by_id.remove(&topic.id) else { return Ok(()) };
         self.replicas.by_name.remove(&replicas.name);
-        for index in 0..replicas.partitions.len() as i32 {
-            let partition = PartitionIndex::new(index);
-            self.replicas.offline.remove(&TopicPartition { topic: topic.id, partition });
+        for (id, _) in topic.indexed() {
+            self.replicas.offline.remove(&id);
         }
         for partition in replicas.partitions.iter().flatten() {
             self.close(partition)?;

@@ -12,9 +12,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::file::WalFile;
-use super::is_full_error;
-use super::journal::ring::write_zeros;
-use crate::io::disk::{BLOCK_BYTES, Disk, OpenMode};
+use super::journal::ring::make_zeroed;
+use crate::io::disk::{BLOCK_BYTES, Disk, OpenMode, remove_if_there};
 
 /// See the module.
 pub(super) struct Ballast {
@@ -66,17 +65,9 @@ impl Ballast {
 
     /// Makes it, unless the disk is full or would then have less than `reserve` bytes free.
     pub(super) fn make(&self, reserve: u64) -> io::Result<()> {
-        if self.disk.free_bytes(self.path.parent().unwrap_or(&self.path))? < self.bytes.saturating_add(reserve) {
-            return Ok(());
-        }
-        match self.disk.open(&self.path, OpenMode::Create).and_then(|file| write_zeros(&*file, self.bytes)) {
-            Err(error) if is_full_error(&error) => self.remove(),
-            Err(error) => Err(error),
-            Ok(()) => {
-                self.there.store(true, Ordering::Release);
-                Ok(())
-            }
-        }
+        let made = make_zeroed(&*self.disk, &self.path, self.bytes, reserve)?;
+        self.there.store(made, Ordering::Release);
+        Ok(())
     }
 
     /// Takes so much more room of it for a file, if there is so much.
@@ -107,16 +98,9 @@ impl Ballast {
         let _alone = self.room.write();
         if self.there.swap(false, Ordering::AcqRel) {
             tracing::warn!(path = %self.path.display(), "the disk is full: the ballast makes room for what was acknowledged");
-            self.remove()?;
+            remove_if_there(&*self.disk, &self.path)?;
         }
         let files: Vec<_> = self.files.lock().values().filter_map(Weak::upgrade).collect();
         files.into_iter().try_for_each(|file| file.write_tail_into_room().map(drop))
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        match self.disk.remove_file(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
     }
 }

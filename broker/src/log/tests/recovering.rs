@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use super::*;
 use crate::io::disk::sim::Operation;
-use crate::io::disk::{Disk, OpenMode};
+use crate::io::disk::{Disk, OpenMode, remove_if_there};
 use crate::log::files::{self, IDENTITY_FILE};
 use crate::log::{LogError, ReadError, batch};
 
@@ -173,9 +173,7 @@ fn a_producer_snapshot_from_before_what_was_deleted_is_worse_than_none() {
     }
     node.store.checkpoint(false).expect("checkpointed");
     let old = files::snapshot_path(folder(), offset(20));
-    let file = node.disk.open(&old, OpenMode::Read).expect("there");
-    let mut bytes = vec![0; file.len().expect("a length") as usize];
-    file.read_exact_at(&mut bytes, 0).expect("read");
+    let bytes = files::read_small(&node.disk, &old, 1 << 20).expect("read").expect("there");
     for sequence in 20..30 {
         append_flushed(&node, &log, numbered(sequence));
     }
@@ -399,8 +397,8 @@ fn a_full_disk_is_read_though_a_lost_index_cannot_be_written() {
     let bases: Vec<_> = log.state.lock().slots.iter().map(crate::log::segment::Slot::base).collect();
     assert!(bases.len() > 2, "{bases:?}");
     for base in &bases[..bases.len() - 1] {
-        let path = crate::log::files::index_path(&log.folder, *base);
-        crate::log::files::remove_if_there(&node.disk, &path).expect("removed");
+        let path = files::index_path(&log.folder, *base);
+        remove_if_there(&node.disk, &path).expect("removed");
     }
     node.disk.set_capacity(Some(node.disk.used()));
     assert_eq!(read_all(&log), expected);

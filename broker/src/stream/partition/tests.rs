@@ -466,15 +466,8 @@ fn rule_4_a_cut_within_a_hole_takes_what_follows_in_older_epochs() {
 fn a_follower_goes_on_within_a_hole_that_its_leader_has_filled() {
     let node = Node::stepped();
     let partition = node.partition("t");
-    let placed = |records: usize, base: i64| {
-        let mut bytes = bytes::BytesMut::from(&batch(records)[..]);
-        crate::log::batch::place(&mut bytes, Offset::new(base), LeaderEpoch::new(0));
-        bytes.freeze()
-    };
     for (previous, records, base) in [(0, 2, 0), (2, 1, 7)] {
-        let taken =
-            partition.log().append_as_follower(Offset::new(previous), placed(records, base), Admission::unbounded());
-        taken.expect("it continues");
+        follow_on(&partition, previous, placed(records, base, 0)).expect("it continues");
     }
     node.flush();
     lead(&partition, &registration(1, &[0, 1], &[0, 1]));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::*;
+use crate::ids::PartitionIndex;
 use crate::io::disk::Disk as _;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{ALIGNMENT, Encoder, HEADER_BYTES, PATH_BYTES_MAX, Position, Stamp};
-use crate::io::disk::{Disk, DiskFile, OpenMode};
+use crate::io::disk::{Disk, DiskFile, OpenMode, remove_if_there};
 
 /// Bytes of the first journal file of a new node, so that its first acknowledgement does not wait for many zeros.
 const FIRST_FILE_BYTES: u64 = 2 << 20;
@@ -52,30 +52,34 @@ pub(crate) fn file_number(name: &str) -> Option<u64> {
     name.strip_suffix(".journal")?.parse().ok()
 }
 
-/// Makes a journal file: zero-filled, synced, its name durable. `None` when the disk is full, or would then have less
-/// than `reserve` bytes free: nobody relies on the file yet, so that no write to it is anybody's loss.
+/// Makes a journal file. `None` when the disk has no room for it.
 pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: u64, reserve: u64) -> io::Result<Option<JournalFile>> {
-    let dir = path.parent().expect("a journal file has a folder, because its path was joined to one");
-    if disk.free_bytes(dir)? < bytes.saturating_add(reserve) {
+    if !make_zeroed(disk, path, bytes, reserve)? {
         return Ok(None);
     }
+    let handle = disk.open(path, OpenMode::Direct)?;
+    Ok(Some(JournalFile { path: path.to_owned(), handle, capacity: bytes, generation: 0 }))
+}
+
+/// Makes a file of zeros, synced, its name durable. False when the disk is full, or would then have less than `reserve`
+/// bytes free: nobody relies on the file yet, so that no write to it is anybody's loss.
+pub(crate) fn make_zeroed(disk: &dyn Disk, path: &Path, bytes: u64, reserve: u64) -> io::Result<bool> {
+    let dir = path.parent().expect("it has a folder, because its path was joined to one");
+    if disk.free_bytes(dir)? < bytes.saturating_add(reserve) {
+        return Ok(false);
+    }
     match fill(disk, path, dir, bytes) {
-        Err(error) if crate::wal::is_full_error(&error) => match disk.remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(None),
-        },
-        filled => filled.map(Some),
+        Err(error) if crate::wal::is_full_error(&error) => remove_if_there(disk, path).map(|()| false),
+        filled => filled.map(|()| true),
     }
 }
 
-fn fill(disk: &dyn Disk, path: &Path, dir: &Path, bytes: u64) -> io::Result<JournalFile> {
+fn fill(disk: &dyn Disk, path: &Path, dir: &Path, bytes: u64) -> io::Result<()> {
     let handle = disk.open(path, OpenMode::Create)?;
     write_zeros(handle.as_ref(), bytes)?;
     // A file system may find only now that it has no room for what it took.
     handle.sync_all()?;
-    disk.sync_dir(dir)?;
-    let handle = disk.open(path, OpenMode::Direct)?;
-    Ok(JournalFile { path: path.to_owned(), handle, capacity: bytes, generation: 0 })
+    disk.sync_dir(dir)
 }
 
 /// Overwrites a journal file that holds no readable round, durably: with its first round gone, those behind it would
@@ -86,7 +90,7 @@ pub(crate) fn wipe(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Writes zeros, durably.
-pub(crate) fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; ZERO_CHUNK.min(bytes as usize)];
     let mut at = 0;
     while at < bytes {
