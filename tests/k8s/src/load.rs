@@ -131,7 +131,10 @@ pub async fn run(args: LoadArgs) -> Result<(), String> {
     reader.abort();
     let mut report = shared.report();
     match verify::all(&args, &written).await {
-        Ok(found) => (report.lost, report.doubled) = (Some(found.lost), Some(found.doubled)),
+        Ok(found) => {
+            (report.lost, report.doubled) = (Some(found.lost), Some(found.doubled));
+            report.errors.extend(found.losses.into_iter().take(ERRORS_SHOWN));
+        }
         Err(why) => {
             report.errors.push(why);
             report.lost = Some(report.acked);

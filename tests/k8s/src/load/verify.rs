@@ -9,7 +9,7 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::writer::Written;
+use super::writer::{Outcome, Written};
 use super::{LoadArgs, Shared, client};
 
 /// Reading everything may take so long.
@@ -20,6 +20,8 @@ const READ_WITHIN: Duration = Duration::from_mins(2);
 pub(super) struct Found {
     pub(super) lost: u64,
     pub(super) doubled: u64,
+    /// What was lost, in words.
+    pub(super) losses: Vec<String>,
 }
 
 /// The number that a record carries.
@@ -78,7 +80,7 @@ pub(super) async fn all(args: &LoadArgs, written: &[Written]) -> Result<Found, S
     consumer.assign(&assignment).map_err(|why| why.to_string())?;
 
     let mut read: Read = HashMap::new();
-    let mut open: HashMap<i32, i64> =
+    let mut open: HashMap<i32, u64> =
         written.iter().filter_map(|writer| Some((writer.partition, writer.last()?))).collect();
     let deadline = tokio::time::Instant::now() + READ_WITHIN;
     while !open.is_empty() {
@@ -88,7 +90,7 @@ pub(super) async fn all(args: &LoadArgs, written: &[Written]) -> Result<Found, S
         let number = number(&message).ok_or_else(|| format!("offset {} is no number", message.offset()))?;
         let seen = read.entry(message.partition()).or_default().entry(number).or_insert((0, message.offset()));
         seen.0 += 1;
-        if open.get(&message.partition()).is_some_and(|last| message.offset() >= *last) {
+        if open.get(&message.partition()).is_some_and(|last| number >= *last) {
             open.remove(&message.partition());
         }
     }
@@ -105,10 +107,16 @@ fn compare(written: &[Written], read: &Read) -> Found {
     for writer in written {
         let there = read.get(&writer.partition).unwrap_or(&nothing);
         found.doubled += there.values().map(|(times, _)| times - 1).sum::<u64>();
-        for (number, offset) in (0_u64..).zip(&writer.offsets) {
-            let Some(offset) = offset else { continue };
-            if there.get(&number).is_none_or(|(_, found)| found != offset) {
+        for (number, outcome) in (0_u64..).zip(&writer.outcomes) {
+            let at = there.get(&number).map(|(_, offset)| *offset);
+            let is_there = match *outcome {
+                Outcome::Refused => true,
+                Outcome::At(offset) => at == Some(offset),
+                Outcome::Somewhere => at.is_some(),
+            };
+            if !is_there {
                 found.lost += 1;
+                found.losses.push(format!("partition {}: {number} {outcome:?} was found at {at:?}", writer.partition));
             }
         }
     }
@@ -121,17 +129,23 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_lost_and_what_came_twice_is_doubled() {
-        let written = [Written { partition: 3, offsets: vec![Some(0), Some(1), None, Some(2), Some(5)] }];
+        use Outcome::{At, Refused, Somewhere};
+        let written = [Written { partition: 3, outcomes: vec![At(0), At(1), Refused, At(2), At(5), Somewhere] }];
         let read = |numbers: &[(u64, u64, i64)]| -> Read {
             HashMap::from([(3, numbers.iter().map(|(number, times, offset)| (*number, (*times, *offset))).collect())])
         };
-        let whole = read(&[(0, 1, 0), (1, 1, 1), (3, 1, 2), (4, 1, 5)]);
-        assert_eq!(compare(&written, &whole), Found { lost: 0, doubled: 0 });
+        let found = |numbers| {
+            let found = compare(&written, &read(numbers));
+            assert_eq!(found.losses.len() as u64, found.lost);
+            (found.lost, found.doubled)
+        };
+        assert_eq!(found(&[(0, 1, 0), (1, 1, 1), (3, 1, 2), (4, 1, 5), (5, 1, 6)]), (0, 0));
         // A refused record may be there all the same.
-        let refused_and_there = read(&[(0, 1, 0), (1, 1, 1), (2, 1, 3), (3, 1, 2), (4, 1, 5)]);
-        assert_eq!(compare(&written, &refused_and_there), Found { lost: 0, doubled: 0 });
-        let damaged = read(&[(0, 3, 0), (3, 1, 2), (4, 1, 6)]);
-        assert_eq!(compare(&written, &damaged), Found { lost: 2, doubled: 2 });
-        assert_eq!(compare(&written, &Read::new()), Found { lost: 4, doubled: 0 });
+        assert_eq!(found(&[(0, 1, 0), (1, 1, 1), (2, 1, 3), (3, 1, 2), (4, 1, 5), (5, 1, 6)]), (0, 0));
+        // One is missing, one is elsewhere, and the last is missing, wherever it should be.
+        assert_eq!(found(&[(0, 3, 0), (3, 1, 2), (4, 1, 6)]), (3, 2));
+        assert_eq!(found(&[]), (5, 0));
+        assert_eq!(written[0].last(), Some(5));
+        assert_eq!(Written { partition: 3, outcomes: vec![At(0), Refused] }.last(), Some(0));
     }
 }

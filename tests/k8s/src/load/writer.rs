@@ -16,12 +16,23 @@ const DELIVERY_TIMEOUT_MS: &str = "120000";
 /// Records that one writer has under way at most.
 const WINDOW: usize = 10_000;
 
-/// What one writer wrote: the numbers 0 to `sent`, of which these were acknowledged.
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Refused,
+    /// Acknowledged, at this offset.
+    At(i64),
+    /// Acknowledged by the success of a later one: its own answer got lost or was an error, and a broker that takes the
+    /// next sequence number has this one. librdkafka knows no offset then.
+    Somewhere,
+}
+
+/// What one writer wrote.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) partition: i32,
-    /// The offset of each number; `None` where it was refused.
-    pub(super) offsets: Vec<Option<i64>>,
+    /// By number, from 0 on.
+    pub(super) outcomes: Vec<Outcome>,
 }
 
 pub(super) fn spawn(args: &LoadArgs, shared: &Arc<Shared>) -> Result<Vec<JoinHandle<Written>>, String> {
@@ -54,7 +65,7 @@ async fn write(
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut under_way: VecDeque<DeliveryFuture> = VecDeque::new();
-    let mut written = Written { partition, offsets: Vec::new() };
+    let mut written = Written { partition, outcomes: Vec::new() };
     let mut number = 0;
     let mut last = Instant::now();
     loop {
@@ -97,9 +108,10 @@ async fn write(
 }
 
 impl Written {
-    /// The offset of the last record that was acknowledged.
-    pub(super) fn last(&self) -> Option<i64> {
-        self.offsets.iter().flatten().max().copied()
+    /// The last number that was acknowledged.
+    pub(super) fn last(&self) -> Option<u64> {
+        let last = self.outcomes.iter().rposition(|outcome| *outcome != Outcome::Refused)?;
+        u64::try_from(last).ok()
     }
 }
 
@@ -108,18 +120,18 @@ fn take(outcome: <DeliveryFuture as Future>::Output, written: &mut Written, shar
     let refused = |why: String| {
         shared.refused.fetch_add(1, Ordering::Relaxed);
         shared.error(format!("partition {}: {why}", written.partition));
-        None
+        Outcome::Refused
     };
-    let offset = match outcome {
+    let outcome = match outcome {
         Ok(Ok(delivery)) => {
             shared.acked.fetch_add(1, Ordering::Relaxed);
             let pause = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
             shared.longest_pause_ms.fetch_max(pause, Ordering::Relaxed);
             *last = Instant::now();
-            Some(delivery.offset)
+            if delivery.offset < 0 { Outcome::Somewhere } else { Outcome::At(delivery.offset) }
         }
         Ok(Err((why, _))) => refused(why.to_string()),
         Err(_) => refused("the producer ended".to_owned()),
     };
-    written.offsets.push(offset);
+    written.outcomes.push(outcome);
 }
