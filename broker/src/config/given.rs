@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::load::ConfigError;
+use super::error::ConfigError;
 use super::{Definition, NODE_SETTINGS, broker_definition, broker_definitions};
 
 /// Where a setting was given.

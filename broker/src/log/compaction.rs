@@ -19,7 +19,6 @@ use super::offset_map::OffsetMap;
 use super::partition_log::{Counters, Log, Shared, Standing, State};
 use super::producers::Producers;
 use super::record::Records;
-use super::recovery::sync_folder;
 use super::segment::{Segment, Slot};
 use super::store::LogStore;
 use crate::ids::Offset;
@@ -44,10 +43,10 @@ pub(super) fn finish_swap(
             remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
         }
     }
-    sync_folder(shared, folder)?;
+    files::sync_folder(disk, folder)?;
     let (swap, path) = (files::swap_path(folder, base, end), files::segment_path(folder, base));
     disk.rename(&swap, &path).map_err(LogError::io("renaming", &swap))?;
-    sync_folder(shared, folder)
+    files::sync_folder(disk, folder)
 }
 
 /// What a pass works on.
@@ -203,7 +202,7 @@ impl Log {
         }
         let swap = files::swap_path(&self.folder, base, end);
         disk.rename(written, &swap).map_err(LogError::io("renaming", written))?;
-        sync_folder(&self.shared, &self.folder)?;
+        files::sync_folder(&*self.shared.disk, &self.folder)?;
 
         cleaned.flushed_size = cleaned.size;
         // While its file still has its swap name, readers find it there.

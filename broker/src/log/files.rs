@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Offset, TopicId};
 use crate::io::disk::{Disk, OpenMode};
 
+use super::error::LogError;
+
 /// Whose folder it is: `partition.json`.
 pub const IDENTITY_FILE: &str = "partition.json";
 /// The end of the name of what only waits for its removal.
@@ -111,4 +113,9 @@ pub fn swap_range(name: &str) -> Option<(Offset, Offset)> {
 fn parse_offset(digits: &str) -> Option<Offset> {
     let whole = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     whole.then(|| digits.parse::<i64>().ok()).flatten().and_then(|offset| Offset::try_from(offset).ok())
+}
+
+/// Makes what was created, renamed or removed in a folder durable.
+pub fn sync_folder(disk: &dyn Disk, folder: &Path) -> Result<(), LogError> {
+    disk.sync_dir(folder).map_err(LogError::io("syncing", folder))
 }

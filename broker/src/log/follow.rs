@@ -15,7 +15,6 @@ use super::error::{AppendError, LogError};
 use super::files;
 use super::partition_log::{Counters, Log, Pending, Standing, State};
 use super::producers::Producers;
-use super::recovery::sync_folder;
 use super::scan::ScannedBatch;
 use super::segment::{Segment, Slot};
 use super::validate::Marker;
@@ -105,7 +104,7 @@ impl Log {
         maintained.cleaned_end = start;
         disk.create_dir_all(&self.folder).map_err(LogError::io("making", &self.folder))?;
         self.keep_name(start)?;
-        sync_folder(&self.shared, &self.folder)?;
+        files::sync_folder(&*self.shared.disk, &self.folder)?;
 
         let segment = Segment::register(&self.shared.wal, &self.folder, start, self.segment_listener(), true);
         let mut state = self.state.lock();

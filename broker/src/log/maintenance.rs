@@ -11,7 +11,6 @@ use crate::io::flood::Flood;
 use super::error::LogError;
 use super::files;
 use super::partition_log::{Log, Shared, Standing};
-use super::recovery::sync_folder;
 use super::store::LogStore;
 
 /// Lines about work that is put off.
@@ -176,7 +175,7 @@ impl Log {
                 remove_if_there(&*self.shared.disk, &path).map_err(LogError::io("removing", &path))?;
             }
         }
-        sync_folder(&self.shared, &self.folder)?;
+        files::sync_folder(&*self.shared.disk, &self.folder)?;
         self.state.lock().orphans.retain(|left| !orphans.iter().any(|gone| Arc::ptr_eq(gone, left)));
         Ok(())
     }

@@ -25,6 +25,7 @@ mod identity;
 pub mod index;
 mod lookup;
 mod maintenance;
+mod medium;
 mod offset_map;
 mod partition_log;
 pub mod producers;

@@ -1,16 +1,15 @@
 //! Reading: from the index to a place in a segment, one read into one buffer, whole batches out of it without a copy.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::ids::Offset;
-use crate::io::disk::ReadAt;
 
 use super::batch::{BatchHeader, HEADER_BYTES};
 use super::error::{LogError, ReadError};
 use super::index::Target;
+use super::medium::Medium;
 use super::partition_log::{Counters, Log, Standing};
 use super::segment::{Segment, Slot};
 use super::types::ReadBatches;
@@ -23,25 +22,6 @@ const MOST_WASTE_BYTES: usize = 64 << 10;
 
 /// A segment that is replaced while it is read is looked up again so often.
 const READ_ATTEMPTS: u32 = 4;
-
-/// Where a read may find its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Medium {
-    /// In memory only: what is not there is `WouldBlock`.
-    PageCache,
-    /// On the disk, too, which may take milliseconds.
-    Disk,
-}
-
-impl Medium {
-    /// Reads at most `buffer.len()` bytes; 0 at the end.
-    pub(super) fn read_at(self, file: &dyn ReadAt, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        match self {
-            Self::PageCache => file.read_cached_at(buffer, position),
-            Self::Disk => file.read_at(buffer, position),
-        }
-    }
-}
 
 /// What a read is after.
 #[derive(Debug, Clone, Copy)]

@@ -375,7 +375,7 @@ impl Recovery<'_> {
         for path in paths {
             remove_if_there(&*self.shared.disk, path).map_err(LogError::io("removing", path))?;
         }
-        if paths.is_empty() { Ok(()) } else { sync_folder(self.shared, self.folder) }
+        if paths.is_empty() { Ok(()) } else { files::sync_folder(&*self.shared.disk, self.folder) }
     }
 }
 
@@ -423,10 +423,6 @@ fn newest_snapshot(
         }
     }
     Ok((Offset::FIRST, Producers::default()))
-}
-
-pub(super) fn sync_folder(shared: &Shared, folder: &Path) -> Result<(), LogError> {
-    shared.disk.sync_dir(folder).map_err(LogError::io("syncing", folder))
 }
 
 /// Segments that lie wholly below the log start, and the others.

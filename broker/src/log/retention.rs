@@ -7,7 +7,6 @@ use super::config::LogConfig;
 use super::error::LogError;
 use super::files::{self, DELETED};
 use super::partition_log::{Counters, Log, Standing, State};
-use super::recovery::sync_folder;
 use super::segment::Slot;
 
 impl Log {
@@ -87,7 +86,7 @@ impl Log {
     pub(super) fn keep_name(&self, base: Offset) -> Result<(), LogError> {
         let path = files::segment_path(&self.folder, base);
         self.shared.disk.open(&path, OpenMode::Create).map_err(LogError::io("making", &path))?;
-        sync_folder(&self.shared, &self.folder)
+        files::sync_folder(&*self.shared.disk, &self.folder)
     }
 
     /// Renames a file and has it removed after a delay, so that readers that have it open can finish.

@@ -15,7 +15,7 @@ use super::checkpoint::SegmentCheckpoint;
 use super::error::LogError;
 use super::files;
 use super::index::{IndexEntry, SegmentIndex, Target};
-use super::read::Medium;
+use super::medium::Medium;
 use super::scan::{BatchScanner, ScanError};
 
 /// Told by a segment how far its appends are durable.

@@ -8,7 +8,7 @@ use super::files;
 use super::index::Target;
 use super::partition_log::{Log, Standing};
 use super::producers::Producers;
-use super::recovery::{read_producers, sync_folder};
+use super::recovery::read_producers;
 use super::segment::Slot;
 
 impl Log {
@@ -50,7 +50,7 @@ impl Log {
         }
         maintained.snapshot = maintained.snapshot.filter(|at| *at <= to);
         maintained.cleaned_end = maintained.cleaned_end.min(to);
-        sync_folder(&self.shared, &self.folder)?;
+        files::sync_folder(&*self.shared.disk, &self.folder)?;
 
         let mut slots = kept;
         *slots.last_mut().expect("the segment that holds the cut is kept") = last;
