@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::given::Origin;
+use super::origin::Origin;
 
 /// Why a configuration is refused. One line each, naming the setting.
 #[derive(Debug, thiserror::Error)]

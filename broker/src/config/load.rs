@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::cluster::{self, ClusterConfig, Identity, Links};
 use super::error::ConfigError;
-use super::given::{Given, Origin, canonical, read_environment, read_yaml, suggest};
+use super::given::{Given, canonical, read_environment, read_yaml, suggest};
 use super::node::listener;
+use super::origin::Origin;
 use super::{Config, HostPort, Layers, NODE_SETTINGS, broker_definition};
 use crate::ids::NodeId;
 use crate::wal::Durability;

@@ -17,6 +17,7 @@ mod layers;
 mod load;
 mod log_config;
 mod node;
+mod origin;
 pub mod reference;
 mod settings;
 mod topic;

@@ -21,6 +21,7 @@ use super::producers::Producers;
 use super::record::Records;
 use super::segment::{Segment, Slot};
 use super::store::LogStore;
+use super::swap::finish_swap;
 use crate::ids::Offset;
 use crate::io::disk::{DiskFile, OpenMode, remove_if_there};
 #[cfg(test)]
@@ -28,26 +29,6 @@ use crate::sim::{Plant, planted};
 
 /// Bytes written at a time.
 const WRITE_BYTES: usize = 1 << 20;
-
-/// Puts a whole compacted segment in the place of those that it replaces, durably. Safe to repeat after a crash.
-pub(super) fn finish_swap(
-    shared: &Shared,
-    folder: &Path,
-    base: Offset,
-    end: Offset,
-    segments: &[Offset],
-) -> Result<(), LogError> {
-    let disk = &*shared.disk;
-    for replaced in segments.iter().filter(|segment| (base..end).contains(*segment)) {
-        for path in [files::segment_path(folder, *replaced), files::index_path(folder, *replaced)] {
-            remove_if_there(disk, &path).map_err(LogError::io("removing", &path))?;
-        }
-    }
-    files::sync_folder(disk, folder)?;
-    let (swap, path) = (files::swap_path(folder, base, end), files::segment_path(folder, base));
-    disk.rename(&swap, &path).map_err(LogError::io("renaming", &swap))?;
-    files::sync_folder(disk, folder)
-}
 
 /// What a pass works on.
 struct Plan {
@@ -208,7 +189,7 @@ impl Log {
         // While its file still has its swap name, readers find it there.
         cleaned.segment = Segment::register_at(&self.shared.wal, swap, base, self.segment_listener());
         self.replace(&replaced, &cleaned);
-        finish_swap(&self.shared, &self.folder, base, end, &replaced)?;
+        finish_swap(disk, &self.folder, base, end, &replaced)?;
         cleaned.segment = Segment::register(&self.shared.wal, &self.folder, base, self.segment_listener(), false);
         self.replace(&[base], &cleaned);
         Ok(())

@@ -38,6 +38,7 @@ mod segment;
 mod stop;
 mod store;
 mod stray;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod truncate;

@@ -21,6 +21,7 @@ use super::partition_log::{Shared, Standing, State};
 use super::producers::Producers;
 use super::scan::ScanError;
 use super::segment::{Segment, SegmentListener, Slot};
+use super::swap::finish_swap;
 
 /// Index entries are this far apart until the topic's settings are known, bytes.
 const INDEX_INTERVAL_BYTES: u32 = 4096;
@@ -456,7 +457,7 @@ fn tidy(shared: &Shared, folder: &Path) -> Result<Found, LogError> {
         }
     }
     for (base, end) in swaps {
-        super::compaction::finish_swap(shared, folder, base, end, &found.segments)?;
+        finish_swap(disk, folder, base, end, &found.segments)?;
         found.segments.retain(|segment| *segment < base || *segment >= end);
         found.segments.push(base);
     }
