@@ -170,6 +170,11 @@ async fn a_node_that_falls_silent_is_done_without_and_comes_back() {
         cluster[id].signal("STOP");
         load.goes_on_for(silence).await;
         load.goes_on_everywhere(1).await;
+        let admin = cluster[(id + 1) % cluster.len()].grpc_address();
+        let status = aside(|| chronik(&["cluster", "status", "--output", "json", "--admin", &admin], b"").json());
+        assert_eq!(status["nodes"][id]["fenced"], true, "{status:#}");
+        assert!(status["under_replicated"].as_u64() > Some(0), "{status:#}");
+        assert_ne!(status["metadata"]["leader"], id, "{status:#}");
         cluster[id].signal("CONT");
         aside(|| cluster.wait_until_in_sync(id, TOPIC));
     }

@@ -127,10 +127,19 @@ fn a_group_remembers_and_is_reset_and_deleted() {
 fn the_cluster_tells_its_status() {
     let node = Node::start_default();
     node.run(&["topic", "create", "some", "--partitions", "2"]).ok();
-    let status = node.run(&["cluster", "status", "--output", "json"]).json();
+    let admin = node.grpc_address();
+    let status = node.run(&["cluster", "--admin", &admin, "status", "--output", "json"]).json();
     assert_eq!(status["nodes"][0]["leaders"], 2);
-    assert_eq!(status["offline_partitions"], 0);
+    assert_eq!(
+        (&status["partitions"], &status["offline"], &status["under_minimum"]),
+        (&json!(2), &json!(0), &json!(0))
+    );
     assert_eq!(status["nodes"][0]["address"], node.bootstrap());
+    let id = &status["nodes"][0]["node"];
+    assert_eq!((&status["answered_by"], &status["metadata"]["leader"]), (id, id));
+    assert_eq!(status["metadata"]["members"][0]["role"], "leader");
+    let shown = node.run(&["cluster", "--admin", &admin, "status"]).ok();
+    assert!(shown.contains("1 node, 1 topic, 2 partitions\nall partitions are in sync\n"), "{shown}");
 }
 
 #[test]

@@ -5,8 +5,6 @@ use crate::client::DEFAULT_BOOTSTRAP;
 
 /// What stands before an advised command, in messages of this program and of the nodes.
 const SEE: &str = "see: chronik ";
-/// The one command on the cluster that asks Kafka's port.
-const STATUS: &str = "cluster status";
 
 /// Where commands have to be told to go, because they would go elsewhere by themselves.
 #[derive(Debug, Default)]
@@ -35,7 +33,7 @@ impl Advice {
         let Some(at) = message.find(SEE).map(|at| at + SEE.len()) else { return message.to_owned() };
         let length = message[at..].find([')', ';']).unwrap_or(message.len() - at);
         let (command, rest) = message[at..].split_at(length);
-        let flag = if command.starts_with("cluster") && command != STATUS {
+        let flag = if command.starts_with("cluster") {
             self.admin.as_ref().map(|admin| format!(" --admin {admin}"))
         } else {
             self.bootstrap.as_ref().map(|bootstrap| format!(" --bootstrap {bootstrap}"))
@@ -54,7 +52,7 @@ mod tests {
         for (message, completed) in [
             ("no topic (see: chronik topic list)", "no topic (see: chronik topic list --bootstrap h:1)"),
             ("no node; see: chronik cluster nodes", "no node; see: chronik cluster nodes --admin h:2"),
-            ("no drain; see: chronik cluster status", "no drain; see: chronik cluster status --bootstrap h:1"),
+            ("no drain; see: chronik cluster status", "no drain; see: chronik cluster status --admin h:2"),
             ("why (see: chronik group list); more", "why (see: chronik group list --bootstrap h:1); more"),
             ("nothing to see", "nothing to see"),
         ] {

@@ -105,7 +105,10 @@ async fn places(client: &Arc<Client>, asked: &[i32]) -> Result<Vec<Place>, Failu
     }
     let place = |node: &i32| match known.get(node) {
         Some((place, _)) => Ok(place.clone()),
-        None => Err(Failure::Usage(format!("there is no node {node} (see: chronik cluster status)"))),
+        None => {
+            let nodes: Vec<i32> = known.keys().copied().collect();
+            Err(Failure::Usage(format!("there is no node {node}; there are the nodes {}", list(&nodes))))
+        }
     };
     asked.iter().map(place).collect()
 }

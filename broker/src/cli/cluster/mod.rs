@@ -1,4 +1,4 @@
-//! `chronik cluster …`: administration over the gRPC port of any node; `status` over the Kafka port.
+//! `chronik cluster …`: administration over the gRPC port of any node.
 
 mod connect;
 mod drain;
@@ -33,7 +33,7 @@ impl ClusterArgs {
 
 #[derive(Debug, Subcommand)]
 enum ClusterCommand {
-    /// Nodes, controller, and partitions that need attention
+    /// Nodes, the metadata's Raft group, partitions that need attention, and what is under way
     Status,
     /// List the nodes
     Nodes,
@@ -54,13 +54,10 @@ enum ClusterCommand {
 }
 
 pub(super) async fn run(args: ClusterArgs, shared: &Shared) -> Result<(), Failure> {
-    let connected = match args.command {
-        ClusterCommand::Status => return status::show(shared).await,
-        _ => args.admin.connect().await?,
-    };
+    let connected = args.admin.connect().await?;
     let out = shared.open();
     match args.command {
-        ClusterCommand::Status => unreachable!("it needs no connection to an admin service"),
+        ClusterCommand::Status => status::show(&connected, out).await,
         ClusterCommand::Nodes => nodes::list(&connected, out).await,
         ClusterCommand::Drain(args) => drain::run(&args, &connected, out).await,
         ClusterCommand::Undrain(args) => nodes::undrain(args, &connected, out).await,

@@ -1,81 +1,195 @@
-//! `chronik cluster status`: what any Kafka client may know of a cluster, over `--bootstrap`.
+//! `chronik cluster status`: the cluster at one look, by the image of the node that is asked and what Raft's leader says.
 
 use serde::Serialize;
 
-use crate::cli::output::{counted, table};
-use crate::cli::{Failure, Shared};
-use crate::client::{TopicMetadata, admin};
+use super::connect::Connected;
+use super::drain::{DrainRow, bytes_text};
+use super::nodes::{self, NodeRow};
+use super::voters::{self, Group};
+use crate::admin::proto::{DescribeClusterRequest, DescribeClusterResponse, PartitionCounts};
+use crate::cli::Failure;
+use crate::cli::output::{Output, counted};
 
 #[derive(Serialize)]
 struct Status {
     cluster_id: String,
-    controller: i32,
-    topics: usize,
-    partitions: usize,
-    under_replicated_partitions: usize,
-    offline_partitions: usize,
-    nodes: Vec<NodeStatus>,
+    answered_by: i32,
+    cluster_version: u32,
+    metadata: Group,
+    nodes: Vec<NodeRow>,
+    topics: u32,
+    partitions: u32,
+    offline: u32,
+    under_minimum: u32,
+    at_minimum: u32,
+    under_replicated: u32,
+    reassigning: u32,
+    not_preferred: u32,
+    drains: Vec<DrainRow>,
+    stop_granted_to: Option<i32>,
+    operator: Option<String>,
+    throttle_bytes_per_second: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct NodeStatus {
-    node: i32,
-    address: String,
-    rack: Option<String>,
-    fenced: bool,
-    leaders: usize,
-    replicas: usize,
+impl From<DescribeClusterResponse> for Status {
+    fn from(answer: DescribeClusterResponse) -> Self {
+        let PartitionCounts {
+            topics,
+            partitions,
+            under_replicated,
+            under_minimum,
+            at_minimum,
+            offline,
+            reassigning,
+            not_preferred,
+        } = answer.partitions.unwrap_or_default();
+        Self {
+            cluster_id: answer.cluster_id,
+            answered_by: answer.answered_by,
+            cluster_version: answer.cluster_version,
+            metadata: Group::from(answer.raft.unwrap_or_default()),
+            nodes: answer.nodes.into_iter().map(NodeRow::from).collect(),
+            topics,
+            partitions,
+            offline,
+            under_minimum,
+            at_minimum,
+            under_replicated,
+            reassigning,
+            not_preferred,
+            drains: answer.drains.into_iter().map(DrainRow::from).collect(),
+            stop_granted_to: answer.stop.map(|stop| stop.node),
+            operator: answer.operator.map(|lease| lease.holder),
+            throttle_bytes_per_second: answer.throttle_bytes_per_second,
+        }
+    }
 }
 
-pub(super) async fn show(shared: &Shared) -> Result<(), Failure> {
-    let client = shared.connect().await?;
-    let cluster = admin::describe_cluster(&client).await?;
-    let topics = client.topics().await?;
-    let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
-    let node = |broker: &kafka_wire::describe_cluster_response::DescribeClusterBroker| NodeStatus {
-        node: broker.broker_id,
-        address: format!("{}:{}", broker.host, broker.port),
-        rack: broker.rack.as_ref().map(ToString::to_string),
-        fenced: broker.is_fenced,
-        leaders: partitions().filter(|partition| partition.leader == Some(broker.broker_id)).count(),
-        replicas: partitions().filter(|partition| partition.replicas.contains(&broker.broker_id)).count(),
-    };
-    let status = Status {
-        cluster_id: cluster.cluster_id.to_string(),
-        controller: cluster.controller_id,
-        topics: topics.len(),
-        partitions: partitions().count(),
-        under_replicated_partitions: partitions().filter(|p| p.isr.len() < p.replicas.len()).count(),
-        offline_partitions: offline(&topics),
-        nodes: cluster.brokers.iter().map(node).collect(),
-    };
-    shared.open().document(&status, people)
-}
-
-fn offline(topics: &[TopicMetadata]) -> usize {
-    topics.iter().flat_map(|topic| &topic.partitions).filter(|partition| partition.leader.is_none()).count()
+pub(super) async fn show(connected: &Connected, out: Output) -> Result<(), Failure> {
+    let answer = connected.client.clone().describe_cluster(DescribeClusterRequest { latest: false }).await?;
+    out.document(&Status::from(answer.into_inner()), people)
 }
 
 fn people(status: &Status) -> String {
-    let rows = status.nodes.iter().map(|node| {
-        vec![
-            node.node.to_string(),
-            node.address.clone(),
-            node.rack.clone().unwrap_or_else(|| "-".to_owned()),
-            if node.fenced { "fenced" } else { "active" }.to_owned(),
-            if node.node == status.controller { "controller" } else { "" }.to_owned(),
-            node.leaders.to_string(),
-            node.replicas.to_string(),
-        ]
-    });
-    format!(
-        "cluster {}: {}, {}, {} ({} under-replicated, {} offline)\n\n{}",
-        status.cluster_id,
-        counted(status.nodes.len() as u64, "node"),
-        counted(status.topics as u64, "topic"),
-        counted(status.partitions as u64, "partition"),
-        status.under_replicated_partitions,
-        status.offline_partitions,
-        table(&["NODE", "ADDRESS", "RACK", "STATE", "ROLE", "LEADERS", "REPLICAS"], rows)
-    )
+    let mut lines = vec![
+        format!(
+            "cluster {}: {}, {}, {}",
+            status.cluster_id,
+            counted(status.nodes.len() as u64, "node"),
+            counted(status.topics.into(), "topic"),
+            counted(status.partitions.into(), "partition"),
+        ),
+        attention(status),
+    ];
+    lines.extend(status.drains.iter().map(|drain| format!("drain of {}", drain.people())));
+    lines.extend(status.stop_granted_to.map(|node| format!("node {node} may stop: it hands its leaders over")));
+    lines.extend(status.operator.as_ref().map(|holder| format!("an operator looks after it: {holder}")));
+    let throttle = status.throttle_bytes_per_second;
+    lines.extend(throttle.map(|rate| format!("moves are throttled to {}/s a node", bytes_text(rate))));
+    format!("{}\n\n{}\nmetadata: {}", lines.join("\n"), nodes::people(&status.nodes), voters::people(&status.metadata))
+}
+
+/// What of the partitions needs attention, the worst first.
+fn attention(status: &Status) -> String {
+    let counts = [
+        (status.offline, "offline"),
+        (status.under_minimum, "under min.insync.replicas"),
+        (status.under_replicated, "under-replicated"),
+        (status.reassigning, "moving"),
+        (status.not_preferred, "not led by their preferred node"),
+    ];
+    let told: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if told.is_empty() { "all partitions are in sync".to_owned() } else { format!("partitions: {}", told.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::proto::{
+        Drain, DrainState, Node, OperatorLease, RaftGroup, RaftMember, RaftProgress, RaftRole, StopGrant,
+    };
+
+    fn answer() -> DescribeClusterResponse {
+        let member =
+            |node, role: RaftRole, progress| RaftMember { node, role: role.into(), progress, ..Default::default() };
+        let progress = RaftProgress { matched_index: 90, last_contact_ms: Some(12), ..Default::default() };
+        let node = |id, role: RaftRole| Node {
+            id,
+            kafka_address: format!("n{id}:9092"),
+            role: role.into(),
+            version: "0.1.0".to_owned(),
+            leaders: 2,
+            replicas: 4,
+            ..Default::default()
+        };
+        DescribeClusterResponse {
+            cluster_id: "c".to_owned(),
+            raft: Some(RaftGroup {
+                leader: Some(0),
+                term: 2,
+                committed: 100,
+                members: vec![member(0, RaftRole::Leader, None), member(1, RaftRole::Voter, Some(progress))],
+            }),
+            nodes: vec![node(0, RaftRole::Leader), Node { fenced: true, ..node(1, RaftRole::Voter) }],
+            partitions: Some(PartitionCounts { topics: 1, partitions: 4, ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_cluster_at_one_look() {
+        assert_eq!(
+            people(&Status::from(answer())),
+            "cluster c: 2 nodes, 1 topic, 4 partitions\n\
+             all partitions are in sync\n\n\
+             NODE  ADDRESS  RACK  STATE   METADATA  LEADERS  REPLICAS  OUT OF SYNC  VERSION\n\
+             0     n0:9092  -     active  leader    2        4         0            0.1.0\n\
+             1     n1:9092  -     fenced  voter     2        4         0            0.1.0\n\n\
+             metadata: leader 0, term 2, committed 100\n\n\
+             NODE  ROLE    ADDRESS  BEHIND  HEARD      DIRECTORY\n\
+             0     leader           -       -\n\
+             1     voter            10      12 ms ago\n"
+        );
+    }
+
+    #[test]
+    fn what_needs_attention_comes_worst_first() {
+        let partitions = PartitionCounts {
+            partitions: 9,
+            under_replicated: 3,
+            under_minimum: 2,
+            offline: 1,
+            reassigning: 4,
+            not_preferred: 5,
+            ..Default::default()
+        };
+        let troubled = DescribeClusterResponse {
+            partitions: Some(partitions),
+            drains: vec![Drain {
+                node: 1,
+                state: DrainState::Moving.into(),
+                partitions_total: 9,
+                partitions_left: 4,
+                ..Default::default()
+            }],
+            stop: Some(StopGrant { node: 0, leaders_left: 2 }),
+            operator: Some(OperatorLease { holder: "operator-0".to_owned(), epoch: 1 }),
+            throttle_bytes_per_second: Some(1 << 20),
+            ..answer()
+        };
+        let shown = people(&Status::from(troubled));
+        let told: Vec<&str> = shown.lines().take_while(|line| !line.is_empty()).skip(1).collect();
+        assert_eq!(
+            told,
+            [
+                "partitions: 1 offline, 2 under min.insync.replicas, 3 under-replicated, 4 moving, \
+                 5 not led by their preferred node",
+                "drain of node 1: 4 of 9 partitions left",
+                "node 0 may stop: it hands its leaders over",
+                "an operator looks after it: operator-0",
+                "moves are throttled to 1.00 MiB/s a node",
+            ]
+        );
+    }
 }

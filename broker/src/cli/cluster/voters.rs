@@ -67,8 +67,9 @@ pub(super) async fn run(args: VotersArgs, connected: &Connected, out: Output) ->
     }
 }
 
+/// The Raft group as it is shown.
 #[derive(Serialize)]
-struct Group {
+pub(super) struct Group {
     leader: Option<i32>,
     term: u64,
     committed: u64,
@@ -102,7 +103,8 @@ impl From<RaftGroup> for Group {
     }
 }
 
-fn people(group: &Group) -> String {
+/// The group as a line and a table.
+pub(super) fn people(group: &Group) -> String {
     let unknown = || "-".to_owned();
     let rows = group.members.iter().map(|member| {
         let behind = member.matched.map(|matched| group.committed.saturating_sub(matched).to_string());
