@@ -24,6 +24,7 @@ use crate::io::blocking;
 use crate::io::clock::SystemClock;
 use crate::io::disk::Disk;
 use crate::io::disk::real::RealDisk;
+use crate::io::flood;
 use crate::io::rng::Rng;
 use crate::kafka::Broker;
 use crate::kafka::fetch_session::FetchSessions;
@@ -107,6 +108,10 @@ impl Node {
         let mut pages = Tasks::new();
         let shown = Pages { readiness: readiness.clone(), metrics: metrics.clone(), log_level };
         pages.spawn("http", |stop| serve_http(http, shown, stop));
+        pages.spawn("count what the log leaves out", |stop| async move {
+            flood::tell_ends(stop).await;
+            Ok(())
+        });
 
         let cluster = dir.identity().cluster_id.clone();
         let network = links::network(&config, &cluster, &mut pages).await?;

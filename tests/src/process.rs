@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -188,6 +188,8 @@ struct Process {
     /// Its log up to the line that says ready, until somebody has waited for that. Locked for the sake of threads that share
     /// a node.
     log: Option<Mutex<mpsc::Receiver<String>>>,
+    /// All of its log.
+    logged: Arc<Mutex<Vec<String>>>,
 }
 
 /// A node; killed when dropped.
@@ -241,8 +243,9 @@ impl Node {
             command.arg("--set").arg(format!("{name}={value}"));
         }
         let mut child = command.stderr(Stdio::piped()).spawn().expect("chronik starts");
-        let log = Some(Mutex::new(read_log(&mut child)));
-        self.child = Some(Process { child, log });
+        let logged = Arc::default();
+        let log = Some(Mutex::new(read_log(&mut child, Arc::clone(&logged))));
+        self.child = Some(Process { child, log, logged });
     }
 
     /// Waits until a node that was launched serves.
@@ -254,6 +257,16 @@ impl Node {
         let log = process.log.take().expect("nobody has waited for it yet");
         let log = log.into_inner().expect("nobody panics with the lock");
         self.ports = Ports::of(&ready_line(&log));
+    }
+
+    /// The lines of its log that speak of something, since it was started last.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn logged(&self, of: &str) -> Vec<Value> {
+        let process = self.child.as_ref().expect("it runs");
+        let lines = process.logged.lock().expect("nobody panics with the lock");
+        lines.iter().filter(|line| line.contains(of)).filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// The address of its ports.
@@ -435,7 +448,7 @@ impl Drop for Node {
 }
 
 /// The lines of a node's log, for whoever waits until it is ready; the rest is passed on to the test's output.
-fn read_log(child: &mut Child) -> mpsc::Receiver<String> {
+fn read_log(child: &mut Child, logged: Arc<Mutex<Vec<String>>>) -> mpsc::Receiver<String> {
     let stderr = child.stderr.take().expect("it was piped");
     let (lines, line) = mpsc::channel();
     std::thread::spawn(move || {
@@ -443,6 +456,7 @@ fn read_log(child: &mut Child) -> mpsc::Receiver<String> {
             if lines.send(text.clone()).is_err() {
                 eprintln!("{text}");
             }
+            logged.lock().expect("nobody panics with the lock").push(text);
         }
     });
     line

@@ -3,6 +3,7 @@
 
 use std::net::Shutdown;
 
+use chronik_tests::cluster::wait_for;
 use chronik_tests::wire::{Wire, blob, frame, string};
 use chronik_tests::{Node, NodeBuilder};
 
@@ -13,7 +14,7 @@ const OFFSET_FETCH: i16 = 9;
 const DESCRIBE_GROUPS: i16 = 15;
 const DESCRIBE_CONFIGS: i16 = 32;
 
-/// What a node may take at its peak, bytes: issue 3's bound under load.
+/// What a node may take at its peak, bytes: the bound under load.
 const MEMORY: u64 = 512 << 20;
 const IDLE_CONNECTIONS: usize = 10_000;
 
@@ -105,6 +106,25 @@ fn random_bytes_huge_lengths_and_unknown_apis_cost_their_connection_only() {
         while !client.is_closed() {}
         harness.other.works();
     }
+    harness.survived();
+}
+
+#[test]
+fn a_flood_of_bad_requests_is_ten_lines_and_a_number() {
+    const BAD: usize = 300;
+    let mut harness = Harness::start();
+    for _ in 0..BAD {
+        harness.ends(&(-1_i32).to_be_bytes());
+    }
+    let closed = || harness.node.logged("connection closed: ");
+    let told = wait_for("the log says how many lines it left out", || {
+        let lines = harness.node.logged("connections that are closed for what the client did");
+        lines.first().and_then(|line| line["left_out"].as_u64())
+    });
+    let written = closed();
+    let in_lines: u64 = written.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+    assert_eq!(written.len() as u64 + in_lines + told, BAD as u64, "each is written or counted");
+    assert!(written.len() <= 20, "{} lines", written.len());
     harness.survived();
 }
 

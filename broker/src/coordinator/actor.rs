@@ -26,7 +26,7 @@ use crate::metadata::MetadataPlane;
 use crate::stream::{DataWaiter, Partition, PartitionError};
 
 /// Lines about appends that fail.
-static NOT_APPENDED: Flood = Flood::new();
+static NOT_APPENDED: Flood = Flood::new("appends to __consumer_offsets that fail");
 
 /// Requests that wait for a partition's task; more make their connections wait.
 const QUEUED_REQUESTS: usize = 1024;

@@ -42,7 +42,7 @@ use crate::metadata::{MetadataPlane, TopicChange};
 use crate::stream::{LeadershipListener, Partition, Partitions};
 
 /// Lines about the topic that is not created.
-static NOT_CREATED: Flood = Flood::new();
+static NOT_CREATED: Flood = Flood::new("__consumer_offsets that is not created");
 
 /// The groups that this node coordinates: those of the `__consumer_offsets` partitions that it leads.
 pub struct GroupCoordinator {

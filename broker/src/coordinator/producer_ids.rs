@@ -11,7 +11,7 @@ use crate::io::flood::Flood;
 use crate::metadata::{Command, MetadataPlane, Outcome, ProposeError};
 
 /// Lines about ids that there are not.
-static NONE_LEFT: Flood = Flood::new();
+static NONE_LEFT: Flood = Flood::new("producer ids that there are not");
 
 /// Requests that wait for a block; more make their connections wait.
 const QUEUED_REQUESTS: usize = 1024;

@@ -19,9 +19,9 @@ use super::shared::{Shared, Stop};
 use crate::io::flood::Flood;
 
 /// Lines about connections that can't be accepted.
-static NOT_ACCEPTED: Flood = Flood::new();
+static NOT_ACCEPTED: Flood = Flood::new("connections that are not accepted");
 /// Lines about connections that were closed for what the client did.
-static CLOSED: Flood = Flood::new();
+static CLOSED: Flood = Flood::new("connections that are closed for what the client did");
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

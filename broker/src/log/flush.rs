@@ -8,7 +8,7 @@ use super::partition_log::{Counters, Log, Pending, Standing, State};
 use super::segment::Slot;
 
 /// Lines about appends that are refused.
-static REFUSED: Flood = Flood::new();
+static REFUSED: Flood = Flood::new("appends that are refused");
 
 /// Pending appends above which an emptied queue gives its memory back.
 const KEPT_PENDING: usize = 64;

@@ -14,7 +14,7 @@ use super::partition_log::{Log, Shared, Standing};
 use super::store::LogStore;
 
 /// Lines about work that is put off.
-static PUT_OFF: Flood = Flood::new();
+static PUT_OFF: Flood = Flood::new("maintenance that is put off");
 
 /// Time between checkpoints, ms: a crash makes the next start read what was appended since.
 const CHECKPOINT_INTERVAL_MS: u64 = 5_000;

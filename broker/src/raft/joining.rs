@@ -15,7 +15,7 @@ use crate::io::flood::Flood;
 use crate::metadata::{Command, Member, MetadataPlane as _, Outcome, ProposeError, Target};
 
 /// Lines about ids in use.
-static IN_USE: Flood = Flood::new();
+static IN_USE: Flood = Flood::new("node ids that are in use");
 
 /// A member that was not heard of for so long is taken for gone when its id comes with another data folder.
 const GONE_AFTER: Duration = Duration::from_secs(2);

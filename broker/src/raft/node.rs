@@ -37,7 +37,7 @@ use crate::metadata::{
 };
 
 /// Lines about commands that are refused.
-static REFUSED: Flood = Flood::new();
+static REFUSED: Flood = Flood::new("commands that are refused");
 
 /// Bytes of one encoded command at most.
 pub(super) const COMMAND_BYTES: usize = 8 << 20;

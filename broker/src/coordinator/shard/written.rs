@@ -11,9 +11,9 @@ use crate::io::flood::Flood;
 use crate::kafka::wire::ErrorCode;
 
 /// Lines about what could not be persisted, for which nobody waits.
-static NOT_PERSISTED: Flood = Flood::new();
+static NOT_PERSISTED: Flood = Flood::new("group changes that are not persisted");
 /// Lines about offsets that could not be deleted, for which nobody waits.
-static NOT_DELETED: Flood = Flood::new();
+static NOT_DELETED: Flood = Flood::new("offsets that are not deleted");
 
 /// How a write ended.
 type Outcome = Result<(), WriteFailure>;

@@ -23,7 +23,7 @@ use crate::log::{LogOffsets, ReadError};
 use crate::stream::{DataWaiter, Partition, PartitionError};
 
 /// Lines about fetches that fail.
-static FAILED: Flood = Flood::new();
+static FAILED: Flood = Flood::new("fetches that fail");
 
 /// First version whose answers name the leader to those who asked another (KIP-951).
 const CURRENT_LEADER: i16 = 16;

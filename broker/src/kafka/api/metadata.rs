@@ -18,7 +18,7 @@ use crate::message;
 use crate::metadata::{Image, PartitionRegistration, Topic};
 
 /// Lines about topics that are not created.
-static NOT_CREATED: Flood = Flood::new();
+static NOT_CREATED: Flood = Flood::new("topics that are not created");
 
 /// How long the creation of a topic that a request names may keep the answer waiting.
 const CREATION: Duration = Duration::from_secs(5);

@@ -243,7 +243,7 @@ pub fn find(key: i16) -> Option<&'static Api> {
 }
 
 /// Lines about responses that are too long.
-static TOO_LONG: Flood = Flood::new();
+static TOO_LONG: Flood = Flood::new("responses that are too long");
 
 /// The longest body that a frame can hold beside its header.
 const MAX_RESPONSE: usize = i32::MAX as usize - 16;

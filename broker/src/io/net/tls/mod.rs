@@ -31,7 +31,7 @@ pub use credentials::CredentialsError;
 pub use identity::NoIdentity;
 
 /// Lines about connections that proved nothing.
-static UNPROVEN: Flood = Flood::new();
+static UNPROVEN: Flood = Flood::new("connections that prove nothing");
 
 /// How often the files are looked at.
 const RELOAD_EVERY: Duration = Duration::from_secs(5);
