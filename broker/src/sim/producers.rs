@@ -1,23 +1,23 @@
-//! Producers and consumers.
+//! Producers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::checker::{Value, read};
+use super::checker::Value;
 use super::clock::EPOCH_MS;
 use super::cluster::Cluster;
 use super::machine::Serving;
 use super::trace::note;
-use crate::ids::{LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition};
-use crate::log::{AppendError, Appended, BatchBuilder, Compression, Origin, ReadError};
-use crate::stream::{AckWaiter, Acks, PartitionError};
+use crate::ids::{LeaderEpoch, NodeId, ProducerEpoch, ProducerId, TopicPartition};
+use crate::log::{AppendError, Appended, BatchBuilder, Compression, Origin};
+use crate::stream::{AckWaiter, Acks, Partition, PartitionError};
 use crate::wal::Admission;
 
 /// A request with acks=all waits so long at most, ms.
@@ -30,6 +30,9 @@ pub(super) struct Producer {
     acks: Acks,
     /// The next sequence in each partition.
     next: BTreeMap<TopicPartition, u64>,
+    /// Where a batch of its was acknowledged. Who is not known yet may begin with any sequence, as with Kafka: it sends
+    /// one batch at a time.
+    known: BTreeSet<TopicPartition>,
     /// Whom it takes for the leader.
     leaders: BTreeMap<TopicPartition, i32>,
 }
@@ -39,7 +42,7 @@ enum Attempt {
     Acked(Appended, LeaderEpoch),
     /// It may have been appended, or not.
     Again,
-    /// There is no such partition any more.
+    /// It can't be acknowledged any more: there is no such partition.
     Gone,
 }
 
@@ -52,14 +55,13 @@ struct Answer {
 
 /// A batch that is sent until it is acknowledged.
 struct Batch {
-    partition: TopicPartition,
     values: Vec<Value>,
     bytes: Bytes,
 }
 
 impl Producer {
     pub(super) fn new(cluster: Arc<Cluster>, id: u64, acks: Acks) -> Self {
-        Self { cluster, id, acks, next: BTreeMap::new(), leaders: BTreeMap::new() }
+        Self { cluster, id, acks, next: BTreeMap::new(), known: BTreeSet::new(), leaders: BTreeMap::new() }
     }
 
     /// Sends until it is told to stop.
@@ -68,8 +70,7 @@ impl Producer {
             let partitions = self.cluster.partitions();
             if !partitions.is_empty() {
                 let at = self.cluster.rng.below(partitions.len() as u64) as usize;
-                let batch = self.batch(partitions[at].0);
-                self.send(&batch, &stop).await;
+                self.send(partitions[at].0, &stop).await;
             }
             let pause = Duration::from_micros(self.cluster.rng.below(80_000));
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
@@ -96,30 +97,56 @@ impl Producer {
             builder = builder.record(now, Some(&[value.key]), Some(&bytes));
         }
         *next += count;
-        Batch { partition, values, bytes: builder.build() }
+        Batch { values, bytes: builder.build() }
     }
 
-    /// Sends until the batch is acknowledged, or can't be any more. Without acks=all once only.
-    async fn send(&mut self, batch: &Batch, stop: &CancellationToken) {
+    /// So many batches of a partition it has under way at most.
+    fn in_flight(&self, partition: TopicPartition) -> usize {
+        let pipelines = self.acks == Acks::All && self.known.contains(&partition);
+        if pipelines { self.cluster.world.scenario.in_flight } else { 1 }
+    }
+
+    /// Sends some batches, each until it is acknowledged, or can't be any more. Without acks=all once only.
+    async fn send(&mut self, partition: TopicPartition, stop: &CancellationToken) {
+        let in_flight = self.in_flight(partition);
+        let mut left = if in_flight > 1 { 1 + self.cluster.rng.below(3 * in_flight as u64) } else { 1 };
+        // From the first that is not settled on; `None`: it is.
+        let mut window: VecDeque<Option<Batch>> = VecDeque::new();
         loop {
-            match self.attempt(batch).await {
-                Attempt::Acked(appended, epoch) => {
-                    if self.acks == Acks::All {
-                        self.cluster.checker.acked(batch.partition, epoch, appended.base_offset.get(), &batch.values);
-                    }
-                    return;
-                }
-                Attempt::Gone => return,
-                Attempt::Again if self.acks != Acks::All => return,
-                Attempt::Again => {
-                    self.leaders.remove(&batch.partition);
-                    let pause = Duration::from_millis(20 + self.cluster.rng.below(200));
-                    // One that stops may never know: then it is not acknowledged.
-                    if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-                        return;
-                    }
+            while window.pop_front_if(|batch| batch.is_none()).is_some() {}
+            while left > 0 && window.len() < in_flight {
+                window.push_back(Some(self.batch(partition)));
+                left -= 1;
+            }
+            if window.is_empty() {
+                return;
+            }
+            let open: Vec<_> = window.iter().flatten().collect();
+            let attempts = self.attempt(partition, &open).await;
+            let mut again = false;
+            for (batch, attempt) in window.iter_mut().filter(|batch| batch.is_some()).zip(attempts) {
+                match attempt {
+                    Attempt::Acked(appended, epoch) => self.acked(partition, epoch, appended, batch.take()),
+                    Attempt::Gone => *batch = None,
+                    Attempt::Again if self.acks != Acks::All => return,
+                    Attempt::Again => again = true,
                 }
             }
+            if again {
+                self.leaders.remove(&partition);
+                let pause = Duration::from_millis(20 + self.cluster.rng.below(200));
+                // One that stops may never know: then it is not acknowledged.
+                if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn acked(&mut self, partition: TopicPartition, epoch: LeaderEpoch, appended: Appended, batch: Option<Batch>) {
+        if let Some(Batch { values, .. }) = batch.filter(|_| self.acks == Acks::All) {
+            self.known.insert(partition);
+            self.cluster.checker.acked(partition, epoch, appended, &values);
         }
     }
 
@@ -128,13 +155,13 @@ impl Producer {
         let batch = self.batch(partition);
         let give_up = Instant::now() + within;
         while Instant::now() < give_up {
-            match self.attempt(&batch).await {
-                Attempt::Acked(appended, epoch) => {
-                    self.cluster.checker.acked(partition, epoch, appended.base_offset.get(), &batch.values);
+            match self.attempt(partition, &[&batch]).await.pop() {
+                Some(Attempt::Acked(appended, epoch)) => {
+                    self.acked(partition, epoch, appended, Some(batch));
                     return true;
                 }
-                Attempt::Gone => return false,
-                Attempt::Again => {
+                Some(Attempt::Gone) | None => return false,
+                Some(Attempt::Again) => {
                     self.leaders.remove(&partition);
                     sleep(Duration::from_millis(100)).await;
                 }
@@ -155,28 +182,51 @@ impl Producer {
         Some(serving)
     }
 
-    async fn attempt(&mut self, batch: &Batch) -> Attempt {
-        let Some(leader) = self.leader(batch.partition) else {
-            self.leaders.remove(&batch.partition);
-            return self.again_or_gone(batch);
+    /// Sends these batches, one after the other, and waits for the answers: one for each.
+    async fn attempt(&mut self, partition: TopicPartition, batches: &[&Batch]) -> Vec<Attempt> {
+        let Some(leader) = self.leader(partition) else {
+            self.leaders.remove(&partition);
+            return self.unheard(partition, batches);
         };
         let (acks, cluster) = (self.acks, self.cluster.clone());
         let within = Duration::from_millis(500 + cluster.rng.below(ACKED_WITHIN_MS));
-        let answered = cluster.call(&leader, async |node| produce(&cluster, node, batch, acks, within).await).await;
-        let Ok(Answer { epoch: Some(epoch), outcome }) = answered else { return self.again_or_gone(batch) };
+        let produce = async |node: &Serving| produce(&cluster, node, partition, batches, acks, within).await;
+        let Ok(answers) = cluster.call(&leader, produce).await else {
+            return self.unheard(partition, batches);
+        };
+        let lost = cluster.world.scenario.lost_answers;
+        let judged = answers.into_iter().enumerate().map(|(at, answer)| {
+            if lost > 0 && cluster.chance(lost) {
+                return self.again_or_gone(partition);
+            }
+            self.judge(partition, &leader, at == 0, answer)
+        });
+        judged.collect()
+    }
+
+    /// What an answer means. `first`: all batches before have been acknowledged.
+    fn judge(&self, partition: TopicPartition, leader: &Serving, first: bool, answer: Answer) -> Attempt {
+        let cluster = &self.cluster;
+        let Answer { epoch: Some(epoch), outcome } = answer else { return self.again_or_gone(partition) };
         match outcome {
             Ok(appended) => Attempt::Acked(appended, epoch),
             // One that was deposed and has not heard of it lacks what the leader after it has acknowledged.
             Err(PartitionError::Append(AppendError::OutOfOrderSequence { .. }))
-                if cluster.checker.has_acked_since(batch.partition, epoch) =>
+                if !first || cluster.checker.has_acked_since(partition, epoch) =>
             {
-                self.again_or_gone(batch)
+                self.again_or_gone(partition)
+            }
+            // As with Kafka, a log that has lost batches remembers them only as long as its process runs.
+            Err(PartitionError::Append(AppendError::OutOfOrderSequence { .. }))
+                if cluster.world.scenario.in_flight > 1 && cluster.checker.has_deleted(partition) =>
+            {
+                Attempt::Gone
             }
             Err(PartitionError::Append(AppendError::OutOfOrderSequence { expected, got })) => {
-                if cluster.partitions().iter().any(|(partition, _)| *partition == batch.partition) {
+                if cluster.partitions().iter().any(|(it, _)| *it == partition) {
                     let what = format!(
-                        "{:?} at node {}: producer {} sends {got} after all before was acknowledged, and {expected} is expected",
-                        batch.partition, leader.process.machine, self.id
+                        "{partition:?} at node {}: producer {} sends {got} after all before was acknowledged, and {expected} is expected",
+                        leader.process.machine, self.id
                     );
                     cluster.checker.violated(what);
                 }
@@ -184,18 +234,22 @@ impl Producer {
             }
             Err(PartitionError::Append(why @ (AppendError::DiskFull | AppendError::Closed))) => {
                 note!(cluster.world.trace, "producer {}: {why}", self.id);
-                self.again_or_gone(batch)
+                self.again_or_gone(partition)
             }
             Err(PartitionError::Append(why)) => {
                 cluster.checker.violated(format!("a right batch is refused: {why}"));
                 Attempt::Gone
             }
-            Err(_) => self.again_or_gone(batch),
+            Err(_) => self.again_or_gone(partition),
         }
     }
 
-    fn again_or_gone(&self, batch: &Batch) -> Attempt {
-        let there = self.cluster.partitions().iter().any(|(partition, _)| *partition == batch.partition);
+    fn unheard(&self, partition: TopicPartition, batches: &[&Batch]) -> Vec<Attempt> {
+        batches.iter().map(|_| self.again_or_gone(partition)).collect()
+    }
+
+    fn again_or_gone(&self, partition: TopicPartition) -> Attempt {
+        let there = self.cluster.partitions().iter().any(|(it, _)| *it == partition);
         if there { Attempt::Again } else { Attempt::Gone }
     }
 }
@@ -211,74 +265,64 @@ impl AckWaiter for Once {
     }
 }
 
-/// Appends, and waits for the acknowledgement.
-async fn produce(cluster: &Cluster, node: &Serving, batch: &Batch, acks: Acks, within: Duration) -> Answer {
-    let Some(partition) = node.partitions.get(&batch.partition) else {
-        return Answer { epoch: None, outcome: Err(PartitionError::NotLeader) };
-    };
-    let epoch = partition.leading();
-    let accepted = match partition.append(batch.bytes.clone(), acks, Origin::Client, Admission::unbounded()) {
-        Ok(accepted) => accepted,
-        Err(why) => return Answer { epoch, outcome: Err(why) },
-    };
-    let (sender, settled) = oneshot::channel();
-    partition.when_acked(&accepted, acks, Arc::new(Once(Mutex::new(Some(sender)))), 0);
-    let settled = timeout(within, settled).await;
-    cluster.checker.begins(batch.partition, partition.offsets().log_start);
-    let outcome = match settled {
-        Ok(Ok(outcome)) => outcome.map(|()| accepted.appended),
-        // Kafka's REQUEST_TIMED_OUT, or the partition is gone: the same to a client, who tries again.
-        Ok(Err(_)) | Err(_) => Err(PartitionError::NotLeader),
-    };
-    Answer { epoch, outcome }
+/// A batch that a node has taken, or refused.
+struct Sent {
+    epoch: Option<LeaderEpoch>,
+    taken: Result<(Appended, oneshot::Receiver<Result<(), PartitionError>>), PartitionError>,
+    until: Instant,
 }
 
-/// Reads partitions at leaders and followers, from the beginning on.
-pub(super) async fn consume(cluster: Arc<Cluster>, stop: CancellationToken) {
-    let mut positions: BTreeMap<TopicPartition, i64> = BTreeMap::new();
-    loop {
-        let pause = Duration::from_micros(cluster.rng.below(150_000));
-        if stop.run_until_cancelled(sleep(pause)).await.is_none() {
-            return;
-        }
-        let partitions = cluster.partitions();
-        let Some(node) = cluster.any_serving().filter(|_| !partitions.is_empty()) else { continue };
-        let partition = partitions[cluster.rng.below(partitions.len() as u64) as usize].0;
-        let position = positions.entry(partition).or_insert(0);
-        let from = *position;
-        // Who loses an answer asks again.
-        if let Ok(Some(next)) = cluster.call(&node, async |node| fetch(&cluster, node, partition, from)).await {
-            *position = next;
-        }
+impl Sent {
+    fn to(partition: &Partition, batch: &Batch, acks: Acks, within: Duration) -> Self {
+        let epoch = partition.leading();
+        let accepted = partition.append(batch.bytes.clone(), acks, Origin::Client, Admission::unbounded());
+        let taken = accepted.map(|accepted| {
+            let (sender, settled) = oneshot::channel();
+            partition.when_acked(&accepted, acks, Arc::new(Once(Mutex::new(Some(sender)))), 0);
+            (accepted.appended, settled)
+        });
+        Self { epoch, taken, until: Instant::now() + within }
+    }
+
+    async fn answer(self) -> Answer {
+        let outcome = match self.taken {
+            Err(why) => Err(why),
+            Ok((appended, settled)) => match timeout_at(self.until, settled).await {
+                Ok(Ok(outcome)) => outcome.map(|()| appended),
+                // Kafka's REQUEST_TIMED_OUT, or the partition is gone: the same to a client, who tries again.
+                Ok(Err(_)) | Err(_) => Err(PartitionError::NotLeader),
+            },
+        };
+        Answer { epoch: self.epoch, outcome }
     }
 }
 
-/// Reads once; where to go on.
-fn fetch(cluster: &Cluster, node: &Serving, partition: TopicPartition, from: i64) -> Option<i64> {
-    let replica = node.partitions.get(&partition)?;
-    replica.check_replica(None).ok()?;
-    let offsets = replica.offsets();
-    cluster.checker.begins(partition, offsets.log_start);
-    match replica.read(from, 2_000, true, false) {
-        Err(PartitionError::Read(ReadError::OutOfRange { start, .. })) => {
-            // A follower may not have it yet.
-            return (from < start.get()).then_some(start.get());
+/// Appends these batches, one after the other as they arrive, and waits for their acknowledgements.
+async fn produce(
+    cluster: &Cluster,
+    node: &Serving,
+    id: TopicPartition,
+    batches: &[&Batch],
+    acks: Acks,
+    within: Duration,
+) -> Vec<Answer> {
+    let mut sent = Vec::new();
+    for (at, batch) in batches.iter().enumerate() {
+        if at > 0 {
+            let most_us = if cluster.chance(10) { 500_000 } else { 20_000 };
+            sleep(Duration::from_micros(cluster.rng.below(most_us))).await;
         }
-        Err(why) => {
-            cluster.unreadable(node, partition, &why);
-            return None;
-        }
-        Ok(_) if from >= offsets.high_watermark.get() => return None,
-        Ok(_) => {}
+        sent.push(match node.partitions.get(&id).filter(|_| !node.is_gone()) {
+            Some(partition) => Sent::to(&partition, batch, acks, within),
+            None => Sent { epoch: None, taken: Err(PartitionError::NotLeader), until: Instant::now() },
+        });
     }
-    match read(&replica, Offset::new(from), offsets.high_watermark, 2_000) {
-        Ok(found) => {
-            cluster.checker.seen(partition, node.process.machine, from, &found.records);
-            found.end.map(|end| end.get().min(offsets.high_watermark.get()))
-        }
-        Err(why) => {
-            cluster.unreadable(node, partition, &why);
-            None
-        }
+    let mut answers = Vec::new();
+    for sent in sent {
+        answers.push(sent.answer().await);
     }
+    if let Some(partition) = node.partitions.get(&id) {
+        cluster.checker.begins(id, partition.offsets().log_start);
+    }
+    answers
 }
