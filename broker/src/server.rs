@@ -36,7 +36,7 @@ use crate::kafka::response_memory::ResponseMemory;
 use crate::metadata::MetadataPlane;
 use crate::node::tasks::Tasks;
 use crate::node::{Io, NodeError, Planes, PlanesOptions, failed, refused, wal_options};
-use crate::raft::Drive;
+use crate::raft::{self, Drive};
 use crate::telemetry::LogLevel;
 use crate::wal;
 
@@ -129,6 +129,7 @@ impl Node {
                 wal: wal::Drive::Threads,
             },
             wal: wal_options(settings.config(), files.log_files),
+            raft: raft::Limits::default(),
             dir,
             settings: settings.clone(),
             kafka: advertised.clone(),

@@ -17,7 +17,9 @@ use chronik_broker::metadata::{
     ClusterVersion, Command, Image, Membership as _, MetadataPlane, NewTopic, Node, Outcome, State, is_safe_to_stop,
     snapshot,
 };
-use chronik_broker::raft::{Beginning, Cluster, Drive, Me, PeersService, RaftNode, RaftOptions, Serving, bootstrap};
+use chronik_broker::raft::{
+    Beginning, Cluster, Drive, Limits, Me, PeersService, RaftNode, RaftOptions, Serving, bootstrap,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -177,6 +179,7 @@ fn options(me: Me, folder: &Path) -> RaftOptions {
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock::start()),
         network: Arc::new(RealNetwork),
+        limits: Limits::default(),
         drive: Drive::Thread,
         fatal: Arc::new(|error| panic!("{error}")),
     }

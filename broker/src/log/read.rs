@@ -31,6 +31,8 @@ struct Wanted {
     upto: Offset,
     max_bytes: usize,
     at_least_one: bool,
+    /// Also records below the log start that are still there.
+    deleted: bool,
 }
 
 impl Log {
@@ -45,7 +47,15 @@ impl Log {
         at_least_one: bool,
         committed: bool,
     ) -> Result<ReadBatches, ReadError> {
-        self.read_from(Wanted { medium: Medium::Disk, from, upto, max_bytes, at_least_one }, committed)
+        let medium = Medium::Disk;
+        self.read_from(Wanted { medium, from, upto, max_bytes, at_least_one, deleted: false }, committed)
+    }
+
+    /// Like `read`, one batch at least, for a follower's log: also below the log start, as long as it is there. The log may
+    /// start within a batch, which a follower needs whole.
+    pub fn read_for_follower(&self, from: Offset, upto: Offset, max_bytes: usize) -> Result<ReadBatches, ReadError> {
+        let medium = Medium::Disk;
+        self.read_from(Wanted { medium, from, upto, max_bytes, at_least_one: true, deleted: true }, false)
     }
 
     /// Like `read`, but waits for no disk: `None` when that takes more than memory holds.
@@ -57,7 +67,8 @@ impl Log {
         at_least_one: bool,
         committed: bool,
     ) -> Result<Option<ReadBatches>, ReadError> {
-        match self.read_from(Wanted { medium: Medium::PageCache, from, upto, max_bytes, at_least_one }, committed) {
+        let medium = Medium::PageCache;
+        match self.read_from(Wanted { medium, from, upto, max_bytes, at_least_one, deleted: false }, committed) {
             Err(ReadError::Log(error)) if error.would_block() => Ok(None),
             read => read.map(Some),
         }
@@ -65,7 +76,7 @@ impl Log {
 
     fn read_from(&self, wanted: Wanted, committed: bool) -> Result<ReadBatches, ReadError> {
         let from = wanted.from;
-        let (mut slots, upto) = self.readable(from, wanted.upto)?;
+        let (mut slots, upto) = self.readable(wanted)?;
         let wanted = Wanted { upto, ..wanted };
         let mut read = ReadBatches::default();
         let mut end = from;
@@ -83,7 +94,7 @@ impl Log {
                 Err(error) if error.would_block() => return Err(error.into()),
                 // Compaction, retention or deletion may have taken the file away meanwhile: then the log knows.
                 Err(error) => {
-                    let now = self.readable(from, upto)?.0;
+                    let now = self.readable(wanted)?.0;
                     let same = now.len() == slots.len()
                         && now.iter().zip(&slots).all(|(one, other)| Arc::ptr_eq(&one.segment, &other.segment));
                     if same || attempts == READ_ATTEMPTS {
@@ -101,13 +112,14 @@ impl Log {
     }
 
     /// The segments that may hold `from`, and the bound. `from` at the bound is an empty read, beyond the log an error.
-    fn readable(&self, from: Offset, upto: Offset) -> Result<(Vec<Slot>, Offset), ReadError> {
+    fn readable(&self, Wanted { from, upto, deleted, .. }: Wanted) -> Result<(Vec<Slot>, Offset), ReadError> {
         let state = self.state.lock();
         if state.standing == Standing::Closed {
             return Err(ReadError::Closed);
         }
         let upto = upto.min(state.flushed_end);
-        if from < state.log_start || from > state.log_end {
+        let start = if deleted { state.slots[0].base().min(state.log_start) } else { state.log_start };
+        if from < start || from > state.log_end {
             return Err(ReadError::OutOfRange { offset: from.get(), start: state.log_start, end: upto });
         }
         if from >= upto {

@@ -3,6 +3,7 @@
 use crate::ids::Offset;
 use crate::io::disk::remove_if_there;
 
+use super::checkpoint::SegmentCheckpoint;
 use super::error::LogError;
 use super::files;
 use super::index::Target;
@@ -31,7 +32,9 @@ impl Log {
             self.shared.wal.retire(&file)?;
         }
         let disk = &*self.shared.disk;
-        self.shared.checkpoints.lock().distrust(disk, &self.id, |segment| segment.end > to, Some(to))?;
+        // Also a segment that was rolled at the cut and is empty: it goes, and the one before it is appended to again.
+        let cut = |segment: &SegmentCheckpoint| segment.end > to || segment.base >= to;
+        self.shared.checkpoints.lock().distrust(disk, &self.id, cut, Some(to))?;
 
         let slots = self.state.lock().slots.clone();
         // The first stays even when it begins at the cut: a log has at least one segment.

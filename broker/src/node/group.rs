@@ -9,7 +9,7 @@ use crate::config::ClusterConfig;
 use crate::datadir::DataDir;
 use crate::io::blocking;
 use crate::metadata::{Membership as _, MembershipError, MetadataPlane as _, Seat};
-use crate::raft::{Beginning, Cluster, Me, RaftError, RaftNode, RaftOptions, Serving, bootstrap};
+use crate::raft::{Beginning, Cluster, Limits, Me, RaftError, RaftNode, RaftOptions, Serving, bootstrap};
 
 /// Damaged or missing metadata is for the operator to put right: the node does not start with less than it had.
 fn not_opened(why: RaftError) -> NodeError {
@@ -20,10 +20,17 @@ fn not_opened(why: RaftError) -> NodeError {
 }
 
 /// What the node's member of the group is started with. `fatal` hears why it can't go on.
-pub(super) fn raft_options(io: &Io, dir: &DataDir, me: &Me, fatal: mpsc::Sender<String>) -> RaftOptions {
+pub(super) fn raft_options(
+    io: &Io,
+    limits: Limits,
+    dir: &DataDir,
+    me: &Me,
+    fatal: mpsc::Sender<String>,
+) -> RaftOptions {
     RaftOptions {
         me: me.clone(),
         dir: dir.meta_dir(),
+        limits,
         disk: io.disk.clone(),
         clock: io.clock.clone(),
         rng: io.rng.clone(),

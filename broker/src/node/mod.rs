@@ -31,7 +31,7 @@ use crate::log::LogStore;
 use crate::metadata::controller::{ControllerOptions, ControllerService};
 use crate::metadata::quorum::QuorumView;
 use crate::metadata::{Image, MetadataPlane};
-use crate::raft::{Drive, Me, RaftNode};
+use crate::raft::{Drive, Limits, Me, RaftNode};
 use crate::stream::Partitions;
 use crate::stream::links::LinkMetrics;
 use crate::wal::{self, GroupCommitWal, WalOptions};
@@ -84,6 +84,8 @@ pub struct PlanesOptions {
     pub io: Io,
     /// The message WAL's sizes.
     pub wal: WalOptions,
+    /// The metadata log's.
+    pub raft: Limits,
     /// Its data folder, in nobody else's use.
     pub dir: DataDir,
     /// What it was given.
@@ -130,10 +132,10 @@ impl Planes {
     /// Brings both planes up; resolves once the node is registered and its replicas are what its image says. A node of a
     /// cluster that has no majority waits for it.
     pub async fn start(options: PlanesOptions) -> Result<Self, NodeError> {
-        let PlanesOptions { io, wal, mut dir, settings, kafka } = options;
+        let PlanesOptions { io, wal, raft: limits, mut dir, settings, kafka } = options;
         let (fatal_sender, fatal) = mpsc::channel(1);
         let MetadataSide { me, addresses, wal_port, port, raft, controller, tasks: metadata } =
-            MetadataSide::start(&io, &mut dir, &settings, &kafka, fatal_sender.clone()).await?;
+            MetadataSide::start(&io, limits, &mut dir, &settings, &kafka, fatal_sender.clone()).await?;
         let storage::Storage { wal, logs } = storage::open(&io, wal, &dir, settings.clone(), fatal_sender).await?;
         group::catch_up(&raft).await?;
         let registration = presence::registration(&dir, &settings, &kafka, &addresses)?;
@@ -247,6 +249,7 @@ impl MetadataSide {
     /// Takes the ports, answers peers, and enters the group.
     async fn start(
         io: &Io,
+        limits: Limits,
         dir: &mut DataDir,
         settings: &Settings,
         kafka: &HostPort,
@@ -261,7 +264,7 @@ impl MetadataSide {
             directory: identity.directory,
             address: addresses.grpc.to_string(),
         };
-        let options = group::raft_options(io, dir, &me, fatal);
+        let options = group::raft_options(io, limits, dir, &me, fatal);
         let empty = group::open(&options, dir)?;
         let mut tasks = Tasks::new();
         let port = GrpcPort::serve(grpc, me.clone(), empty, &mut tasks);

@@ -35,8 +35,6 @@ pub const TICK: Duration = Duration::from_millis(50);
 pub(super) const ELECTION_TICKS: usize = 10;
 /// Ticks between a leader's heartbeats.
 pub(super) const HEARTBEAT_TICKS: usize = 2;
-/// Bytes of one append message.
-pub(super) const MESSAGE_BYTES: u64 = 1 << 20;
 /// Append messages under way to one follower.
 const MESSAGES_IN_FLIGHT: usize = 64;
 /// Bytes of committed entries that are applied at a time.
@@ -93,7 +91,7 @@ impl<W> RaftCore<W> {
             return Err(RaftError::corrupt(dir, format!("the snapshot at {index} holds {}", image.index())));
         }
         let id = RaftId::of(node).0;
-        let config = config(id, index);
+        let config = config(id, index, &limits);
         let members = storage.initial_state()?.conf_state;
         let applied_term = storage.term(index)?;
         let mut state = State::new(image);
@@ -440,13 +438,13 @@ impl<W> RaftCore<W> {
     }
 }
 
-fn config(id: u64, applied: u64) -> Config {
+fn config(id: u64, applied: u64, limits: &Limits) -> Config {
     Config {
         id,
         applied,
         election_tick: ELECTION_TICKS,
         heartbeat_tick: HEARTBEAT_TICKS,
-        max_size_per_msg: MESSAGE_BYTES,
+        max_size_per_msg: limits.message_bytes,
         max_inflight_msgs: MESSAGES_IN_FLIGHT,
         max_committed_size_per_ready: APPLY_BYTES,
         max_uncommitted_size: UNCOMMITTED_BYTES,

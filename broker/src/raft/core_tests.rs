@@ -11,7 +11,7 @@ use raft::eraftpb::{Message, MessageType};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::core::{Effects, MESSAGE_BYTES, RaftCore};
+use super::core::{Effects, RaftCore};
 use super::storage::{Limits, RaftWalStorage};
 use super::{RaftError, RaftId};
 use crate::ids::{BrokerEpoch, NodeId, ProducerId};
@@ -20,7 +20,8 @@ use crate::metadata::testing::node;
 use crate::metadata::{Command, ConfigResource, Image, Outcome, ProposeError, State, codec, snapshot};
 
 const NOW: Duration = Duration::ZERO;
-const SMALL: Limits = Limits { segment_bytes: 2_000, snapshot_every_bytes: 3_000, kept_bytes: 500 };
+const SMALL: Limits =
+    Limits { segment_bytes: 2_000, snapshot_every_bytes: 3_000, kept_bytes: 500, message_bytes: 1 << 20 };
 
 fn dir() -> &'static Path {
     Path::new("/data/wal/__meta")
@@ -318,7 +319,7 @@ fn a_follower_that_was_away_gets_many_entries_in_a_message_and_no_message_is_too
     assert!(sizes.iter().map(|(entries, _)| entries).sum::<usize>() >= count as usize, "{sizes:?}");
     assert!(sizes.len() <= 10, "several at once: {sizes:?}");
     // The fields beside the entries are small.
-    assert!(sizes.iter().all(|(_, bytes)| u64::from(*bytes) <= MESSAGE_BYTES + 1000), "{sizes:?}");
+    assert!(sizes.iter().all(|(_, bytes)| u64::from(*bytes) <= group.limits.message_bytes + 1000), "{sizes:?}");
 }
 
 #[test]

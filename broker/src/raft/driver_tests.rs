@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Drive, Me, RaftNode, RaftOptions};
+use super::{Drive, Limits, Me, RaftNode, RaftOptions};
 use crate::ids::NodeId;
 use crate::io::clock::SystemClock;
 use crate::io::disk::sim::{Operation, SimDisk};
@@ -27,6 +27,7 @@ fn options(disk: &SimDisk) -> (RaftOptions, Failures) {
             address: String::new(),
         },
         dir: PathBuf::from("/data/wal/__meta"),
+        limits: Limits::default(),
         disk: Arc::new(disk.clone()),
         clock: Arc::new(SystemClock::start()),
         rng: Rng::seeded(1),

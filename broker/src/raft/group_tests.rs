@@ -19,7 +19,8 @@ use crate::io::disk::sim::SimDisk;
 use crate::metadata::{Command, Image, Member, Outcome, ProposeError, RaftRole, Seat, State, codec, snapshot};
 
 const NOW: Duration = Duration::ZERO;
-const SMALL: Limits = Limits { segment_bytes: 2_000, snapshot_every_bytes: 3_000, kept_bytes: 500 };
+const SMALL: Limits =
+    Limits { segment_bytes: 2_000, snapshot_every_bytes: 3_000, kept_bytes: 500, message_bytes: 1 << 20 };
 
 fn dir() -> &'static Path {
     Path::new("/data/wal/__meta")

@@ -55,6 +55,7 @@ pub use driver::Drive;
 pub use node::{FatalHandler, RaftNode, RaftOptions};
 pub use peers::{Me, PeersService, Serving};
 pub use stats::RaftStats;
+pub use storage::Limits;
 
 /// A node as raft-rs counts: from 1, since its 0 means nobody. Never leaves this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -60,6 +60,8 @@ pub struct RaftOptions {
     pub me: Me,
     /// `data/wal/__meta`.
     pub dir: PathBuf,
+    /// What its files and messages hold.
+    pub limits: Limits,
     /// Where that is.
     pub disk: Arc<dyn Disk>,
     /// For latencies.
@@ -139,7 +141,7 @@ impl RaftNode {
     /// of one all that was ever committed is applied when this returns. Blocks on files.
     pub fn start(options: RaftOptions) -> Result<Arc<Self>, RaftError> {
         let process = options.rng.u64();
-        let limits = Limits::default();
+        let limits = options.limits;
         let mut core = RaftCore::open(options.me.node, process, Arc::clone(&options.disk), &options.dir, limits)?;
         let (inputs, received) = mpsc::unbounded_channel();
         let (me, network) = (options.me.clone(), options.network.clone());

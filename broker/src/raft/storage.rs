@@ -17,7 +17,7 @@ use super::snapshot_file::{self, SnapshotFile};
 use super::{ConfState, RaftError, proto};
 use crate::io::disk::{Disk, create_dir_durably};
 
-/// When files are full and logs are compacted.
+/// When files and messages are full, and logs are compacted.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// A file of the log is full when it has this many bytes.
@@ -26,11 +26,13 @@ pub struct Limits {
     pub snapshot_every_bytes: u64,
     /// Bytes of entries kept behind a snapshot, so that a follower that is a little late needs none.
     pub kept_bytes: u64,
+    /// A message to a peer carries entries of about so many bytes at most, or one entry.
+    pub message_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { segment_bytes: 4 << 20, snapshot_every_bytes: 8 << 20, kept_bytes: 1 << 20 }
+        Self { segment_bytes: 4 << 20, snapshot_every_bytes: 8 << 20, kept_bytes: 1 << 20, message_bytes: 1 << 20 }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{ConfState, RaftError, segments};
 use crate::io::disk::sim::{Operation, SimDisk};
 use crate::io::disk::{Disk, OpenMode};
 
-const LIMITS: Limits = Limits { segment_bytes: 200, snapshot_every_bytes: 0, kept_bytes: 150 };
+const LIMITS: Limits = Limits { segment_bytes: 200, snapshot_every_bytes: 0, kept_bytes: 150, message_bytes: 1 << 20 };
 
 fn dir() -> &'static Path {
     Path::new("/data/wal/__meta")

@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use uuid::Uuid;
 
 use super::bootstrap::{self, Beginning, BootstrapError, Cluster};
-use super::{Drive, Me, PeersService, RaftNode, RaftOptions, Serving};
+use super::{Drive, Limits, Me, PeersService, RaftNode, RaftOptions, Serving};
 use crate::ids::NodeId;
 use crate::io::clock::SystemClock;
 use crate::io::disk::sim::SimDisk;
@@ -117,6 +117,7 @@ impl Site {
         let options = RaftOptions {
             me: me.clone(),
             dir: PathBuf::from("/data/wal/__meta"),
+            limits: Limits::default(),
             disk: Arc::new(disk.clone()),
             clock: Arc::new(SystemClock::start()),
             rng: rng.clone(),

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::scenario::Cleanup;
 use super::trace::{Trace, note};
 use crate::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::log::Appended;
 use crate::log::batch::{BatchHeader, HEADER_BYTES};
 use crate::log::record::Records;
 use crate::stream::Partition;
@@ -37,12 +38,37 @@ impl Value {
     }
 }
 
+/// How much was looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) acked: u64,
+    pub(super) repeated: u64,
+    pub(super) seen: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.acked += other.acked;
+        self.repeated += other.repeated;
+        self.seen += other.seen;
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { acked, repeated, seen } = self;
+        write!(f, "{acked} acknowledged ({repeated} when repeated), {seen} seen")
+    }
+}
+
 /// What is known of a partition.
 struct Known {
     topic: String,
     cleanup: Cleanup,
-    /// Retention has removed what is below.
+    /// Retention, or an administrator, has removed what is below.
     log_start: i64,
+    /// An administrator has had the records below deleted.
+    deleted: i64,
     /// The newest epoch in which anything was acknowledged.
     acked_in: Option<LeaderEpoch>,
     acked: BTreeMap<i64, Value>,
@@ -58,6 +84,8 @@ struct Facts {
     leaders: BTreeMap<(TopicPartition, LeaderEpoch), (i32, u64)>,
     violation: Option<String>,
     acked: u64,
+    /// Of these, in answers to repeated batches.
+    repeated: u64,
     seen: u64,
     /// The index of the newest metadata that any node had.
     metadata: u64,
@@ -79,10 +107,24 @@ impl Checker {
         self.facts.lock().violation.clone()
     }
 
-    /// How many records were acknowledged, and how many were seen.
-    pub(super) fn counts(&self) -> (u64, u64) {
+    /// How many records were acknowledged, how many of these in answers to repeated batches, and how many were seen.
+    pub(super) fn counts(&self) -> Counts {
         let facts = self.facts.lock();
-        (facts.acked, facts.seen)
+        Counts { acked: facts.acked, repeated: facts.repeated, seen: facts.seen }
+    }
+
+    /// Where the last record ends that was acknowledged.
+    pub(super) fn acked_end(&self, partition: TopicPartition) -> i64 {
+        let facts = self.facts.lock();
+        let last = facts.partitions.get(&partition).and_then(|known| known.acked.last_key_value());
+        last.map_or(0, |(offset, _)| offset + 1)
+    }
+
+    /// Whether a replica's log may lack batches that there were.
+    pub(super) fn has_deleted(&self, partition: TopicPartition) -> bool {
+        let facts = self.facts.lock();
+        let known = facts.partitions.get(&partition);
+        known.is_some_and(|known| known.log_start > 0 || known.cleanup == Cleanup::Compaction)
     }
 
     /// Whether anything was acknowledged in a partition.
@@ -114,6 +156,7 @@ impl Checker {
             topic: format!("{topic}-{}", partition.partition),
             cleanup,
             log_start: 0,
+            deleted: 0,
             acked_in: None,
             acked: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -127,6 +170,13 @@ impl Checker {
     pub(super) fn begins(&self, partition: TopicPartition, log_start: Offset) {
         if let Some(known) = self.facts.lock().partitions.get_mut(&partition) {
             known.log_start = known.log_start.max(log_start.get());
+        }
+    }
+
+    /// An administrator has the records below deleted.
+    pub(super) fn deletes(&self, partition: TopicPartition, upto: i64) {
+        if let Some(known) = self.facts.lock().partitions.get_mut(&partition) {
+            known.deleted = known.deleted.max(upto);
         }
     }
 
@@ -168,10 +218,15 @@ impl Checker {
         });
     }
 
-    /// acks=all was answered by the leader of this epoch: these records are at this offset and those after it.
-    pub(super) fn acked(&self, partition: TopicPartition, epoch: LeaderEpoch, base: i64, values: &[Value]) {
+    /// acks=all was answered by the leader of this epoch: these records are where it says.
+    pub(super) fn acked(&self, partition: TopicPartition, epoch: LeaderEpoch, appended: Appended, values: &[Value]) {
+        let (base, end) = (appended.base_offset.get(), appended.end_offset.get());
         self.with(|facts| {
             facts.acked += values.len() as u64;
+            facts.repeated += if appended.duplicate { values.len() as u64 } else { 0 };
+            if end - base != values.len() as i64 {
+                return Err(format!("{values:?} is acknowledged from {base} to {end}"));
+            }
             let Some(known) = facts.partitions.get_mut(&partition) else { return Ok(()) };
             known.acked_in = known.acked_in.max(Some(epoch));
             for (offset, value) in (base..).zip(values) {
@@ -235,7 +290,7 @@ impl Known {
 
     fn holds(&self, at: i32, start: i64, end: i64, records: &[(i64, Value)]) -> Result<(), String> {
         let topic = &self.topic;
-        if start > 0 && self.cleanup != Cleanup::Retention {
+        if start > self.deleted && self.cleanup != Cleanup::Retention {
             return Err(format!("{topic} at node {at} begins at {start}"));
         }
         let there: BTreeMap<i64, Value> = records.iter().copied().collect();

@@ -23,7 +23,7 @@ use crate::io::disk::sim::SimDisk;
 use crate::io::rng::Rng;
 
 use crate::node::{Io, NodeError, Planes, PlanesOptions, failed};
-use crate::raft::{Drive, RaftNode};
+use crate::raft::{self, Drive, RaftNode};
 use crate::stream::Partitions;
 use crate::wal::{self, Durability, WalOptions};
 
@@ -34,6 +34,9 @@ const DATA_DIR: &str = "/data";
 const RESERVE_BYTES: u64 = 8 << 10;
 /// Room for what is in the journal only.
 const DEFERRED_BYTES: u64 = 64 << 10;
+/// A snapshot of the metadata after some commands, and few of them in a message.
+const SMALL_RAFT: raft::Limits =
+    raft::Limits { segment_bytes: 2_000, snapshot_every_bytes: 1_500, kept_bytes: 500, message_bytes: 300 };
 
 /// A node that serves.
 pub(super) struct Serving {
@@ -324,6 +327,7 @@ impl Life {
                 open_files: 32,
                 durability: Durability::Fsync,
             },
+            raft: if machine.world.scenario.small_raft { SMALL_RAFT } else { raft::Limits::default() },
             dir,
             settings: Arc::new(Settings::new(config)),
             kafka: HostPort { host: format!("node{}", machine.id), port: 9092 },

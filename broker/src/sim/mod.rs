@@ -5,21 +5,23 @@
 //! so that planted bugs cost a release nothing. `make sim` runs it.
 //!
 //! Reading order: `scenario` (what a seed decides), `machine`, `network`, `clock` (the world), `cluster` (all of it),
-//! `clients`, `nemesis` (faults), `stories` (faults that follow on each other), `checker` (what must hold), `plants` (bugs
-//! on purpose), `trace`.
+//! `producers`, `consumers`, `nemesis` and `voters` (faults), `stories` (faults that follow on each other), `checker` (what must
+//! hold), `plants` (bugs on purpose), `trace`.
 
 mod checker;
-mod clients;
 mod clock;
 mod cluster;
+mod consumers;
 mod machine;
 mod nemesis;
 mod network;
 mod plants;
+mod producers;
 mod scenario;
 mod stories;
 mod tests;
 mod trace;
+mod voters;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -33,12 +35,14 @@ use crate::io::rng::Rng;
 use crate::io::simulated;
 use crate::metadata::{self, Proposal, ProposeError};
 use crate::stream::Acks;
-use clients::{Producer, consume};
+use checker::Counts;
 use cluster::Cluster;
+use consumers::{consume, read_to_end};
 use machine::World;
 use nemesis::Nemesis;
 use network::SimNetwork;
 pub(crate) use plants::{Plant, planted};
+use producers::Producer;
 use scenario::Scenario;
 use trace::{Event, Trace, note};
 
@@ -80,15 +84,14 @@ struct Outcome {
     events: Vec<(Duration, Event)>,
     violation: Option<String>,
     tail: String,
-    acked: u64,
-    seen: u64,
+    counts: Counts,
     took: Duration,
 }
 
 impl Outcome {
     fn sum(&self) -> String {
         let (took, events) = (self.took.as_secs_f64(), self.events.len());
-        format!("{} acknowledged, {} seen, {took:.1} s simulated, {events} events", self.acked, self.seen)
+        format!("{}, {took:.1} s simulated, {events} events", self.counts)
     }
 }
 
@@ -132,8 +135,8 @@ async fn simulate(seed: u64, scenario: Scenario) -> Outcome {
         }
     };
     let violation = cluster.checker.violation().or(ended);
-    let (acked, seen) = cluster.checker.counts();
-    Outcome { events: trace.events(), violation, tail: trace.tail(TAIL), acked, seen, took: trace.elapsed() }
+    let counts = cluster.checker.counts();
+    Outcome { events: trace.events(), violation, tail: trace.tail(TAIL), counts, took: trace.elapsed() }
 }
 
 /// Resolves when something is wrong.
@@ -198,6 +201,11 @@ async fn story(cluster: &Arc<Cluster>) -> Result<(), String> {
     }
     settle(cluster, &nemesis).await?;
     cluster.check_logs();
+    for (partition, plan) in cluster.partitions() {
+        if !cluster.is_offline(partition) {
+            read_to_end(cluster, partition, &plan).await?;
+        }
+    }
     cluster.checker.violation().map_or(Ok(()), Err)
 }
 

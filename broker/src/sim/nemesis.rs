@@ -4,25 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use super::cluster::Cluster;
 use super::network::Latency;
-use super::scenario::Fault;
+use super::scenario::{Cleanup, Fault, TopicPlan};
 use super::trace::note;
-use crate::ids::NodeId;
-use crate::metadata::{Command, ElectionKind, Move, Seat};
+use super::voters::{Order, Voters};
+use crate::ids::{NodeId, Offset, TopicPartition};
+use crate::log::LogOffsets;
+use crate::metadata::{Command, ConfigResource, ElectionKind, Move, Outcome};
 
 /// The faults of a run.
 pub(super) struct Nemesis {
     pub(super) cluster: Arc<Cluster>,
     /// A second disk that is lost may take what the first one had.
     may_wipe: AtomicBool,
+    voters: Mutex<Voters>,
 }
 
 impl Nemesis {
     pub(super) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, may_wipe: AtomicBool::new(true) }
+        let scenario = &cluster.world.scenario;
+        let voters = Mutex::new(Voters::new(scenario.nodes, scenario.voters));
+        Self { cluster, may_wipe: AtomicBool::new(true), voters }
     }
 
     /// Faults of all kinds, and the run's story, if it has one.
@@ -107,7 +113,9 @@ impl Nemesis {
             | Fault::Drain
             | Fault::Voters
             | Fault::PreferredLeaders
-            | Fault::RecreateTopic => {
+            | Fault::RecreateTopic
+            | Fault::MinInsync
+            | Fault::DeleteRecords => {
                 let nemesis = self.clone();
                 tokio::spawn(async move { nemesis.administrate(fault).await });
             }
@@ -164,9 +172,13 @@ impl Nemesis {
             Fault::Drain if cluster.chance(50) => Command::BeginDrain(node),
             Fault::Drain => Command::CancelDrain(node),
             Fault::PreferredLeaders => Command::ElectLeaders { kind: ElectionKind::Preferred, partitions: all() },
-            Fault::Voters => {
-                let Some(command) = self.change_of_voters(node) else { return };
-                command
+            Fault::Voters => return self.change_voters(node).await,
+            Fault::DeleteRecords => return self.delete_records(partition, &plan).await,
+            Fault::MinInsync => {
+                let least = cluster.world.scenario.least_insync();
+                let minimum = least + cluster.rng.below(4 - least);
+                let changes = vec![("min.insync.replicas".to_owned(), Some(minimum.to_string()))];
+                Command::SetConfigs { resource: ConfigResource::Topic(plan.name.into()), changes }
             }
             _ => {
                 let names = cluster.topic_names();
@@ -178,13 +190,35 @@ impl Nemesis {
         note!(cluster.world.trace, "{what:?}: {outcome:?}");
     }
 
-    /// Makes a voter a learner, or the other way round; three vote at least.
-    fn change_of_voters(&self, node: NodeId) -> Option<Command> {
-        let image = self.cluster.image()?;
-        let directory = image.member(node)?.directory;
-        let voters = image.seats().filter(|(_, seat)| *seat == Seat::Voter).count();
-        let vote = image.seat_of(node)? != Seat::Voter;
-        (vote || voters > 3).then_some(Command::SetMemberVote { node, directory, vote })
+    /// Deletes some of the oldest records, or all that are committed.
+    async fn delete_records(&self, id: TopicPartition, plan: &TopicPlan) {
+        let cluster = &self.cluster;
+        let leader = cluster.image().and_then(|image| image.partition(&id)?.leader);
+        let Some(node) = leader.and_then(|leader| cluster.machines[leader.get() as usize].serving()) else { return };
+        let deleted = cluster.call(&node, async |node| {
+            // Kafka's API refuses it for compacted topics.
+            let partition = node.partitions.get(&id).filter(|_| plan.cleanup != Cleanup::Compaction)?;
+            let LogOffsets { log_start, high_watermark, .. } = partition.offsets();
+            let upto = log_start.get() + cluster.rng.below(high_watermark.since(log_start) + 1) as i64;
+            cluster.checker.deletes(id, upto);
+            Some((upto, partition.delete_records(Offset::new(upto)).map_err(|why| why.to_string())))
+        });
+        let deleted = deleted.await;
+        note!(cluster.world.trace, "{}-{}: records are deleted: {deleted:?}", plan.name, id.partition);
+    }
+
+    /// Makes a voter a learner, or the other way round.
+    async fn change_voters(&self, node: NodeId) {
+        let Some(directory) = self.cluster.image().and_then(|image| Some(image.member(node)?.directory)) else {
+            return;
+        };
+        let Some(order) = self.voters.lock().order(node) else { return };
+        let Order { node, vote } = order;
+        let outcome = self.cluster.propose(Command::SetMemberVote { node, directory, vote }).await;
+        note!(self.cluster.world.trace, "{order:?}: {outcome:?}");
+        if let Some(outcome) = outcome {
+            self.voters.lock().answered(order, outcome == Outcome::Done);
+        }
     }
 
     /// Nothing is wrong any more; what administrators began is taken back.

@@ -30,9 +30,12 @@ pub(super) enum Fault {
     Voters,
     PreferredLeaders,
     RecreateTopic,
+    MinInsync,
+    DeleteRecords,
 }
 
 impl Fault {
+    /// Those that were there from the start: with others the seeds of before would be other runs.
     const ALL: [Self; 19] = [
         Self::Kill,
         Self::PowerLoss,
@@ -87,6 +90,12 @@ pub(super) struct Scenario {
     /// Different keys of records.
     pub(super) keys: u64,
     pub(super) consumers: u64,
+    /// Batches of a partition that a producer has under way at most.
+    pub(super) in_flight: usize,
+    /// Of a hundred acknowledgements so many are lost.
+    pub(super) lost_answers: u64,
+    /// Snapshots of the metadata are taken often, and its messages are small.
+    pub(super) small_raft: bool,
     pub(super) latency: Latency,
     /// A WAL round takes so long at most, µs.
     pub(super) disk_us: u64,
@@ -103,6 +112,13 @@ pub(super) struct Scenario {
 
 impl Scenario {
     pub(super) fn of(seed: u64) -> Self {
+        let mut scenario = Self::with_single_batches(seed);
+        scenario.draw_more(seed);
+        scenario
+    }
+
+    /// As it was before producers had several batches under way.
+    pub(super) fn with_single_batches(seed: u64) -> Self {
         let mut scenario = Self::without_story(seed);
         scenario.draw_story(seed);
         scenario
@@ -131,6 +147,9 @@ impl Scenario {
             producers: rng.random_range(1..=3),
             keys: 4,
             consumers: rng.random_range(1..=2),
+            in_flight: 1,
+            lost_answers: 0,
+            small_raft: false,
             latency: Latency {
                 least_us: rng.random_range(20..1_000),
                 spread_us: *[100, 1_000, 10_000].choose(&mut rng).expect("not empty"),
@@ -163,6 +182,33 @@ impl Scenario {
             topic.replicas = 3;
         }
         story.shape(self, &mut rng);
+    }
+
+    /// Producers with several batches under way, whose answers get lost; partitions that move all the time; settings that
+    /// change.
+    fn draw_more(&mut self, seed: u64) {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x1f11_6147);
+        self.in_flight = *[1, 5, 5, 5].choose(&mut rng).expect("not empty");
+        self.lost_answers = *[0, 0, 5, 25].choose(&mut rng).expect("not empty");
+        self.small_raft = rng.random_bool(0.5);
+        if self.story.is_none() && rng.random_ratio(1, 4) {
+            self.nodes = 5;
+            self.fault_every_ms = 300;
+            let moves = [Fault::Reassign, Fault::Reassign, Fault::Drain, Fault::Drain, Fault::PreferredLeaders];
+            self.faults.truncate(2);
+            self.faults.extend(moves);
+        }
+        if !self.faults.is_empty() {
+            let more = [Fault::MinInsync, Fault::DeleteRecords];
+            self.faults.extend(more.into_iter().filter(|_| rng.random_bool(0.3)));
+        }
+    }
+
+    /// The smallest `min.insync.replicas` that an administrator may set: where a disk may be lost, the only copy of an
+    /// acknowledged record would go with it.
+    pub(super) fn least_insync(&self) -> u64 {
+        let may_wipe = self.faults.contains(&Fault::Wipe) || self.story == Some(Story::EligibleWiped);
+        if may_wipe { 2 } else { 1 }
     }
 }
 

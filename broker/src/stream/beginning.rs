@@ -10,7 +10,7 @@ use crate::log::EpochHistory;
 pub(super) struct Offer {
     /// Epochs that begin below `end`.
     pub(super) epochs: EpochHistory,
-    /// The leader's first offset.
+    /// The leader's first offset, or that of the batch that holds it.
     pub(super) start: Offset,
     /// Everything below is committed.
     pub(super) high_watermark: Offset,

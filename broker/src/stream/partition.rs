@@ -88,6 +88,8 @@ struct Progress {
     /// Who else may be elected.
     elr: Vec<NodeId>,
     membership: Membership,
+    /// A session was to begin within a batch, which begins here: the next one is to begin with it.
+    batch_before: Option<Offset>,
     /// The registration that the ISR is of.
     partition_epoch: PartitionEpoch,
     /// The leader that this replica follows.
@@ -145,6 +147,7 @@ impl Partition {
                 isr: Isr::new(&[], &[], 1),
                 elr: Vec::new(),
                 membership: Membership::new(node, &[]),
+                batch_before: None,
                 partition_epoch: PartitionEpoch::FIRST,
                 following: None,
                 is_led: false,
@@ -471,6 +474,7 @@ impl Partition {
         progress.epoch_start = offsets.log_end;
         progress.isr = Isr::new(&registration.replicas, &registration.isr, minimum);
         progress.membership = Membership::new(self.node, &registration.replicas);
+        progress.batch_before = None;
         progress.flushed_end = offsets.flushed_end;
         progress.high_watermark = offsets.high_watermark;
         progress.isr.flushed(self.node, offsets.flushed_end);

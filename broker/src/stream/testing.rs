@@ -168,9 +168,10 @@ pub(crate) fn batch(records: usize) -> Bytes {
     (0..records).fold(empty, |batch, _| batch.record(1000, None, Some(b"value"))).build()
 }
 
-/// A batch of one record with this value.
-pub(crate) fn value_batch(value: &str) -> Bytes {
-    BatchBuilder::new(Compression::None).record(1000, None, Some(value.as_bytes())).build()
+/// A batch of records with these values.
+pub(crate) fn value_batch(values: impl IntoIterator<Item = String>) -> Bytes {
+    let empty = BatchBuilder::new(Compression::None);
+    values.into_iter().fold(empty, |batch, value| batch.record(1000, None, Some(value.as_bytes()))).build()
 }
 
 /// A batch of records with these timestamps, ms.

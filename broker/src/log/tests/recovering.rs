@@ -405,3 +405,24 @@ fn a_full_disk_is_read_though_a_lost_index_cannot_be_written() {
     node.disk.set_capacity(None);
     assert_eq!(read_all(&log), expected);
 }
+
+#[test]
+fn what_follows_a_cut_at_a_new_segment_survives_a_crash() {
+    let config = || LogConfig { segment_ms: 1000, ..small() };
+    let node = Node::start(SimDisk::new());
+    let log = node.log(config());
+    append_flushed(&node, &log, batch(&["a"]));
+    node.clock.advance(2000);
+    node.maintain();
+    assert_eq!(log.segment_count(), 2, "a new one was begun, and the checkpoint knows of it");
+    append_flushed(&node, &log, batch(&["cut"]));
+    log.truncate_to(offset(1)).expect("cut");
+    let mut expected = vec!["a".to_owned()];
+    for number in 0..40 {
+        append_flushed(&node, &log, batch(&[&number.to_string()]));
+        expected.push(number.to_string());
+    }
+    assert!(log.segment_count() > 1);
+    let node = node.crash(1);
+    assert_eq!(values(&node.log(config())), expected);
+}

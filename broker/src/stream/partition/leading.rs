@@ -46,9 +46,10 @@ impl Partition {
         let offsets = self.log.offsets();
         let epochs = self.log.epochs_below(offsets.flushed_end);
         let eligible = progress.isr.is_member(follower) || progress.elr.contains(&follower);
+        let batch_before = progress.batch_before.take().filter(|base| *base < offsets.log_start);
         let offer = Offer {
             epochs,
-            start: offsets.log_start,
+            start: batch_before.unwrap_or(offsets.log_start),
             high_watermark: progress.high_watermark,
             end: offsets.flushed_end,
             eligible,
@@ -82,7 +83,7 @@ impl Partition {
         if self.leading() != Some(epoch) {
             return Err(Deposed);
         }
-        let read = self.log.read(from, self.log.offsets().flushed_end, max_bytes, true, false).map_err(|error| {
+        let read = self.log.read_for_follower(from, self.log.offsets().flushed_end, max_bytes).map_err(|error| {
             tracing::warn!(topic = %self.topic, partition = %self.index(), %from, %error, "a follower cannot go on here");
             Deposed
         })?;
@@ -90,8 +91,14 @@ impl Partition {
         let mut previous = from;
         for data in read.data {
             for record in split(previous, data) {
+                let base = record.base;
                 let Some(record) = continued(record) else {
-                    tracing::warn!(topic = %self.topic, partition = %self.index(), %from, "no batch begins here");
+                    // Where the log starts within a batch, a follower that begins anew begins with that, next time.
+                    tracing::debug!(topic = %self.topic, partition = %self.index(), %from, %base, "no batch begins here");
+                    let mut progress = self.progress.lock();
+                    if progress.epoch == Some(epoch) {
+                        progress.batch_before = Some(base);
+                    }
                     return Err(Deposed);
                 };
                 previous = record.end;

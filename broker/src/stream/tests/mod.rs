@@ -177,10 +177,16 @@ impl Cluster {
 
     /// A client's record; the value that it has.
     pub(super) fn produce(&mut self, member: usize, acks: Acks) -> Option<u32> {
+        self.produce_batch(member, acks, 1)
+    }
+
+    /// A client's batch of so many records; the value that the first one has.
+    pub(super) fn produce_batch(&mut self, member: usize, acks: Acks, records: usize) -> Option<u32> {
         let replica = self.replica(member)?;
         let value = self.next_value;
         self.next_value += 1;
-        let batch = value_batch(&value.to_string());
+        let values = (0..records).map(|at| if at == 0 { value.to_string() } else { format!("{value}+{at}") });
+        let batch = value_batch(values);
         let accepted = replica.append(batch, acks, Origin::Client, Admission::unbounded()).ok()?;
         if acks == Acks::All {
             self.durable.insert(value);
@@ -352,11 +358,11 @@ impl Cluster {
         self.check();
     }
 
-    /// A node's retention lets all go that it knows to be committed.
-    pub(super) fn expire(&mut self, member: usize) {
+    /// A node lets go what it knows to be committed, but for so many offsets.
+    pub(super) fn expire(&mut self, member: usize, kept: i64) {
         if let Some(replica) = self.replica(member) {
-            let upto = replica.offsets().high_watermark;
-            replica.log().delete_records(upto).expect("it is committed");
+            let upto = (replica.offsets().high_watermark.get() - kept).max(0);
+            replica.log().delete_records(Offset::new(upto)).expect("it is committed");
         }
     }
 

@@ -143,7 +143,8 @@ fn while_stepping<T: Send>(stepper: &Mutex<Stepper>, work: impl FnOnce() -> T + 
 pub(super) fn records(replica: &Partition, upto: Offset) -> Vec<(i64, String)> {
     let log = replica.log();
     let mut records = Vec::new();
-    let mut from = log.offsets().log_start;
+    let start = log.offsets().log_start;
+    let mut from = start;
     while from < upto {
         let read = log.read(from, upto, 1 << 20, true, false).expect("readable");
         let Some(end) = read.end else { break };
@@ -154,7 +155,11 @@ pub(super) fn records(replica: &Partition, upto: Offset) -> Vec<(i64, String)> {
                 for record in Records::new(&left[HEADER_BYTES..header.size()], header.count) {
                     let record = record.expect("well formed");
                     let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
-                    records.push((header.base_offset + i64::from(record.offset_delta), value));
+                    let offset = header.base_offset + i64::from(record.offset_delta);
+                    // The log may start within a batch.
+                    if offset >= start.get() {
+                        records.push((offset, value));
+                    }
                 }
                 left = &left[header.size()..];
             }

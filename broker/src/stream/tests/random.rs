@@ -46,7 +46,8 @@ impl Run {
             35..55 => {
                 let member = self.any();
                 let acks = if self.chance(80) { Acks::All } else { Acks::Leader };
-                self.cluster.produce(member, acks);
+                let records = self.rng.random_range(1..4);
+                self.cluster.produce_batch(member, acks, records);
             }
             55..70 => {
                 let member = self.any();
@@ -62,8 +63,8 @@ impl Run {
             }
             79..80 => {
                 if self.chance(50) {
-                    let member = self.any();
-                    self.cluster.expire(member);
+                    let (member, kept) = (self.any(), self.rng.random_range(0..4));
+                    self.cluster.expire(member, kept);
                 } else {
                     self.may_wipe = false;
                     let min_insync = self.rng.random_range(1..=2);

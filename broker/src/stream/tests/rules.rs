@@ -325,3 +325,21 @@ fn a_wiped_node_begins_anew_and_is_in_sync_only_then() {
     assert!(values.iter().all(|value| cluster.acked(*value)));
     cluster.check_converged();
 }
+
+#[test]
+fn rule_4_a_replica_begins_anew_where_its_leaders_log_starts_within_a_batch() {
+    for kept in 1..=2 {
+        let mut cluster = led_by_0(2);
+        cluster.produce(0, Acks::All).expect("taken");
+        cluster.produce_batch(0, Acks::All, 3).expect("taken");
+        cluster.settle();
+        cluster.expire(0, kept);
+        cluster.crash(2, None);
+        cluster.restart(2, true);
+        let value = cluster.produce_batch(0, Acks::All, 2).expect("taken");
+        cluster.settle();
+        assert!(cluster.acked(value));
+        cluster.check_converged();
+        assert_eq!(cluster.replica(2).expect("it runs").offsets().log_start.get(), 4 - kept);
+    }
+}
