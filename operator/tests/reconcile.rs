@@ -1,8 +1,10 @@
 //! The operator against a real API server: whichever `KUBECONFIG` names. Without one these tests are skipped, and say so.
 //!
-//! No broker runs here (no machine takes the pods): what concerns them is tested end to end.
+//! No broker runs here (no machine takes the pods): what concerns them is tested end to end. In [`serving`] something
+//! answers in their place.
 
 mod fixture;
+mod serving;
 
 use chronik_operator::crd::ChronikCluster;
 use fixture::{cluster, lab};
