@@ -103,12 +103,12 @@ async fn places(client: &Arc<Client>, asked: &[i32]) -> Result<Vec<Place>, Failu
     if asked.is_empty() {
         return Ok(known.into_values().filter(|(_, fenced)| !fenced).map(|(place, _)| place).collect());
     }
-    let place = |node: &i32| match known.get(node) {
-        Some((place, _)) => Ok(place.clone()),
-        None => {
+    let place = |node: &i32| {
+        let place = known.get(node).map(|(place, _)| place.clone());
+        place.ok_or_else(|| {
             let nodes: Vec<i32> = known.keys().copied().collect();
-            Err(Failure::Usage(format!("there is no node {node}; there are the nodes {}", list(&nodes))))
-        }
+            Failure::Usage(format!("there is no node {node}; there are the nodes {}", list(&nodes)))
+        })
     };
     asked.iter().map(place).collect()
 }
