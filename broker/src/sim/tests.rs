@@ -7,8 +7,10 @@ use super::*;
 const FRESH: u64 = 60;
 /// Seeds at most that a planted bug may need.
 const FOUND_WITHIN: u64 = 2_000;
+/// How a seed's scenario was drawn.
+type Drawn = fn(u64) -> Scenario;
 /// Seeds that found a bug, which has been mended since, and how their runs were drawn then.
-const FOUND: [(u64, fn(u64) -> Scenario, &str); 5] = [
+const FOUND: [(u64, Drawn, &str); 5] = [
     (
         1476,
         Scenario::without_story,
