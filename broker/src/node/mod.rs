@@ -209,7 +209,7 @@ impl Planes {
     }
 
     /// The second half, when nobody is served any more: the node leaves the ISRs, hands Raft's leadership over, stores what
-    /// it has, and marks the stop as clean. The folder stays this process's until what is returned is dropped.
+    /// it has, and marks the stop as clean, unless something has failed on the way. The folder stays this process's until what is returned is dropped.
     pub async fn stop(self) -> Result<DataDir, NodeError> {
         self.heartbeats.stop().await;
         if self.heard {
@@ -224,9 +224,13 @@ impl Planes {
             presence::hand_over(&self.raft).await;
         }
         self.metadata.stop().await;
-        let (raft, dir, epoch) = (self.raft, self.dir, self.epoch);
+        let (raft, dir, epoch, mut fatal) = (self.raft, self.dir, self.epoch, self.fatal);
         blocking(move || {
             raft.shutdown();
+            // What failed meanwhile may have left half a record, which the start after a clean stop would not mend.
+            if let Ok(why) = fatal.try_recv() {
+                return Err(failed(why));
+            }
             dir.set_clean_shutdown(epoch).map_err(failed)?;
             Ok(dir)
         })

@@ -10,7 +10,7 @@ const FOUND_WITHIN: u64 = 2_000;
 /// How a seed's scenario was drawn.
 type Drawn = fn(u64) -> Scenario;
 /// Seeds that found a bug, which has been mended since, and how their runs were drawn then.
-const FOUND: [(u64, Drawn, &str); 5] = [
+const FOUND: [(u64, Drawn, &str); 9] = [
     (
         1476,
         Scenario::without_story,
@@ -32,6 +32,14 @@ const FOUND: [(u64, Drawn, &str); 5] = [
         Scenario::with_single_batches,
         "the scenario's own: administrators who looked at old images left two voters, one of which lost its disk",
     ),
+    (101_000, Scenario::of, "a wiped replica was to begin where its leader's log started, within a batch"),
+    (100_616, Scenario::of, "the same of replicas that a reassignment added, which did not end"),
+    (
+        203_646,
+        Scenario::of,
+        "a checkpoint knew of an empty segment that a cut had removed: after a crash, what was written since was dropped",
+    ),
+    (204_288, Scenario::of, "a stop was marked as clean though the metadata's disk had been full: no start after it"),
 ];
 
 /// Runs a seed; panics, with the end of its story, when something does not hold.
