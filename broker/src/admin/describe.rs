@@ -110,27 +110,6 @@ impl Loads {
     }
 }
 
-/// How many partitions there are, and how many need attention.
-pub fn partition_counts(image: &Image) -> proto::PartitionCounts {
-    let mut counts = proto::PartitionCounts { topics: image.topic_count() as u32, ..Default::default() };
-    for topic in image.topics() {
-        let min_insync = image.min_insync_replicas(&topic.name);
-        for partition in &topic.partitions {
-            let minimum = partition.minimum_isr(min_insync);
-            let adding = partition.adding().filter(|node| !partition.isr.contains(node)).count();
-            counts.partitions += 1;
-            counts.under_replicated += u32::from(partition.isr.len() + adding < partition.replicas.len());
-            counts.under_minimum += u32::from(partition.isr.len() < minimum);
-            counts.at_minimum += u32::from(partition.isr.len() == minimum);
-            counts.offline += u32::from(partition.leader.is_none());
-            counts.reassigning += u32::from(partition.reassignment.is_some());
-            let preferred = partition.replicas.first().copied();
-            counts.not_preferred += u32::from(partition.leader.is_some() && partition.leader != preferred);
-        }
-    }
-    counts
-}
-
 /// The topic whose partitions have most replicas.
 pub fn widest_topic(image: &Image) -> Option<proto::ReplicatedTopic> {
     let width = |topic: &Topic| topic.partitions.iter().map(|partition| partition.target().len()).max().unwrap_or(0);

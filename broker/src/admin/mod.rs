@@ -3,14 +3,15 @@
 //! Any node answers. Reads are made from its image; what only other nodes know (how far Raft's members are, how many
 //! bytes replicas hold) it asks of them. Writes become commands of the metadata plane, with all that they presuppose.
 //!
-//! Reading order: [`proto`] (the messages), [`service`] (an RPC a function), [`describe`], [`safety`] and [`progress`]
-//! (answers made of an image, pure), [`configs`] (settings of all nodes), [`targets`] (requests made commands, pure), [`write`] (commands under the
-//! operator's lease), [`refusal`] (errors as people read them), [`nodes`] and [`quorum`] (what is asked of other nodes),
-//! [`caller`] (who may ask).
+//! Reading order: [`proto`] (the messages), [`service`] (an RPC a function), [`describe`], [`health`], [`safety`] and
+//! [`progress`] (answers made of an image, pure), [`configs`] (settings of all nodes), [`targets`] (requests made
+//! commands, pure), [`write`] (commands under the operator's lease), [`refusal`] (errors as people read them), [`nodes`]
+//! and [`quorum`] (what is asked of other nodes), [`caller`] (who may ask).
 
 mod caller;
 pub mod configs;
 pub mod describe;
+pub mod health;
 pub mod nodes;
 pub mod progress;
 pub mod proto;

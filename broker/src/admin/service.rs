@@ -15,7 +15,7 @@ use super::proto::admin_server::Admin;
 use super::proto::{self, DrainState};
 use super::refusal::{not_changed, refused};
 use super::write::{node_id, outcome, propose, propose_each, until};
-use super::{configs, describe, safety, targets};
+use super::{configs, describe, health, safety, targets};
 use crate::config::Settings;
 use crate::ids::{NodeId, TopicPartition};
 use crate::io::clock::Clock;
@@ -189,7 +189,7 @@ impl AdminService {
             cluster_version: image.cluster_version().get(),
             raft: Some(describe::raft_group(&image, &status)),
             nodes: describe::nodes(&image, status.leader),
-            partitions: Some(describe::partition_counts(&image)),
+            partitions: Some(health::partition_counts(&image)),
             drains,
             stop: describe::stop_grant(&image),
             operator: image
@@ -317,6 +317,13 @@ impl Admin for AdminService {
 
     async fn describe_raft(&self, _request: Request<proto::DescribeRaftRequest>) -> Answer<proto::RaftGroup> {
         answer(describe::raft_group(&self.image(), &self.0.metadata.status()))
+    }
+
+    async fn list_unhealthy_partitions(
+        &self,
+        _request: Request<proto::ListUnhealthyPartitionsRequest>,
+    ) -> Answer<proto::ListUnhealthyPartitionsResponse> {
+        answer(health::unhealthy_partitions(&self.image()))
     }
 
     async fn describe_node(

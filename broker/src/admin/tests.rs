@@ -20,7 +20,9 @@ use crate::io::clock::SystemClock;
 use crate::io::net::real::RealNetwork;
 use crate::metadata::one_member::OneMember;
 use crate::metadata::testing::{InstantPlane, node};
-use crate::metadata::{AlterPartition, Command, Endpoint, Image, MetadataPlane, NewTopic, Node as Registered, Outcome};
+use crate::metadata::{
+    AlterPartition, Command, ConfigResource, Endpoint, Image, MetadataPlane, NewTopic, Node as Registered, Outcome,
+};
 
 /// What a node holds, as a test says.
 #[derive(Default)]
@@ -215,6 +217,32 @@ async fn any_node_tells_the_whole_cluster_as_the_leader_sees_it() {
         told.nodes.iter().map(|node| (node.leaders, node.replicas, node.out_of_sync, node.fenced)).collect();
     assert_eq!(nodes, [(1, 2, 0, false), (0, 2, 2, true), (2, 2, 0, false)]);
     assert_eq!(told.nodes[0].grpc_address, "node0.example:9391");
+}
+
+#[tokio::test]
+async fn unhealthy_partitions_are_named_with_what_is_worst_about_each() {
+    let cluster = Cluster::of(3).await;
+    cluster.topic(&[&[0, 2], &[0, 1], &[1], &[0, 1, 2]], 10).await;
+    let minimum = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
+    let set = Command::SetConfigs { resource: ConfigResource::Topic("t".into()), changes: minimum };
+    assert_eq!(cluster.apply(set).await, Outcome::Done);
+    let named = async || {
+        let request = Request::new(ListUnhealthyPartitionsRequest {});
+        let told = cluster.any().list_unhealthy_partitions(request).await.expect("told").into_inner();
+        assert_eq!(told.total as usize, told.partitions.len());
+        told.partitions
+    };
+    assert_eq!(named().await, []);
+    cluster.fence(1).await;
+    let partitions = named().await;
+    let told: Vec<_> = partitions.iter().map(|it| (it.partition, it.health(), it.leader, it.minimum)).collect();
+    let expected = [
+        (2, PartitionHealth::Offline, None, 1),
+        (1, PartitionHealth::UnderMinimum, Some(0), 2),
+        (3, PartitionHealth::UnderReplicated, Some(0), 2),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!((&partitions[2].replicas, &partitions[2].in_sync), (&vec![0, 1, 2], &vec![0, 2]));
 }
 
 #[tokio::test]

@@ -90,8 +90,9 @@ pub(super) async fn run(args: ReassignArgs, connected: &Connected, out: Output) 
     }
 }
 
+/// A move as it is shown.
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Move {
     topic: String,
     partition: i32,
     replicas: Vec<i32>,
@@ -100,7 +101,7 @@ struct Row {
     bytes_left: Option<u64>,
 }
 
-impl From<Reassignment> for Row {
+impl From<Reassignment> for Move {
     fn from(it: Reassignment) -> Self {
         Self {
             topic: it.topic,
@@ -113,23 +114,32 @@ impl From<Reassignment> for Row {
     }
 }
 
-async fn under_way(connected: &Connected) -> Result<Vec<Reassignment>, Failure> {
+/// The moves under way.
+pub(super) async fn under_way(connected: &Connected) -> Result<Vec<Reassignment>, Failure> {
     let answer = connected.client.clone().list_reassignments(ListReassignmentsRequest::default()).await?;
     Ok(answer.into_inner().reassignments)
 }
 
-async fn show(connected: &Connected, out: Output) -> Result<(), Failure> {
-    let rows: Vec<Row> = under_way(connected).await?.into_iter().map(Row::from).collect();
-    out.rows(&["TOPIC", "PARTITION", "REPLICAS", "ADDING", "REMOVING", "LEFT"], &rows, |row| {
+impl Move {
+    /// What its columns are called.
+    pub(super) const HEADINGS: [&str; 6] = ["TOPIC", "PARTITION", "REPLICAS", "ADDING", "REMOVING", "LEFT"];
+
+    /// A row of a table.
+    pub(super) fn cells(&self) -> Vec<String> {
         vec![
-            row.topic.clone(),
-            row.partition.to_string(),
-            list(&row.replicas),
-            list(&row.adding),
-            list(&row.removing),
-            row.bytes_left.map_or_else(|| "?".to_owned(), bytes_text),
+            self.topic.clone(),
+            self.partition.to_string(),
+            list(&self.replicas),
+            list(&self.adding),
+            list(&self.removing),
+            self.bytes_left.map_or_else(|| "?".to_owned(), bytes_text),
         ]
-    })
+    }
+}
+
+async fn show(connected: &Connected, out: Output) -> Result<(), Failure> {
+    let rows: Vec<Move> = under_way(connected).await?.into_iter().map(Move::from).collect();
+    out.rows(&Move::HEADINGS, &rows, Move::cells)
 }
 
 async fn cancel(named: &[Named], connected: &Connected, out: Output) -> Result<(), Failure> {

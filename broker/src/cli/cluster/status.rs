@@ -5,10 +5,17 @@ use serde::Serialize;
 use super::connect::Connected;
 use super::drain::{DrainRow, bytes_text};
 use super::nodes::{self, NodeRow};
+use super::reassign::{self, Move};
 use super::voters::{self, Group};
-use crate::admin::proto::{DescribeClusterRequest, DescribeClusterResponse, PartitionCounts};
+use crate::admin::proto::{
+    DescribeClusterRequest, DescribeClusterResponse, ListUnhealthyPartitionsRequest, ListUnhealthyPartitionsResponse,
+    PartitionCounts, PartitionHealth, UnhealthyPartition,
+};
 use crate::cli::Failure;
-use crate::cli::output::{Output, counted};
+use crate::cli::output::{Output, counted, list, table};
+
+/// Rows of a list that people are shown; programs get all of it.
+const SHOWN: usize = 20;
 
 #[derive(Serialize)]
 struct Status {
@@ -25,14 +32,50 @@ struct Status {
     under_replicated: u32,
     reassigning: u32,
     not_preferred: u32,
+    /// The worst first; of very many, the first thousand.
+    unhealthy: Vec<Unhealthy>,
+    /// How many there are.
+    unhealthy_total: u32,
     drains: Vec<DrainRow>,
+    moves: Vec<Move>,
     stop_granted_to: Option<i32>,
     operator: Option<String>,
     throttle_bytes_per_second: Option<u64>,
 }
 
-impl From<DescribeClusterResponse> for Status {
-    fn from(answer: DescribeClusterResponse) -> Self {
+#[derive(Serialize)]
+struct Unhealthy {
+    topic: String,
+    partition: i32,
+    health: &'static str,
+    leader: Option<i32>,
+    replicas: Vec<i32>,
+    isr: Vec<i32>,
+    /// In-sync replicas that acks=all asks for.
+    minimum: u32,
+}
+
+impl From<UnhealthyPartition> for Unhealthy {
+    fn from(it: UnhealthyPartition) -> Self {
+        Self {
+            health: match it.health() {
+                PartitionHealth::Offline => "offline",
+                PartitionHealth::UnderMinimum => "under minimum",
+                PartitionHealth::UnderReplicated => "under-replicated",
+                PartitionHealth::Unspecified => "-",
+            },
+            topic: it.topic,
+            partition: it.partition,
+            leader: it.leader,
+            replicas: it.replicas,
+            isr: it.in_sync,
+            minimum: it.minimum,
+        }
+    }
+}
+
+impl Status {
+    fn new(answer: DescribeClusterResponse, unhealthy: ListUnhealthyPartitionsResponse, moves: Vec<Move>) -> Self {
         let PartitionCounts {
             topics,
             partitions,
@@ -57,6 +100,9 @@ impl From<DescribeClusterResponse> for Status {
             under_replicated,
             reassigning,
             not_preferred,
+            unhealthy: unhealthy.partitions.into_iter().map(Unhealthy::from).collect(),
+            unhealthy_total: unhealthy.total,
+            moves,
             drains: answer.drains.into_iter().map(DrainRow::from).collect(),
             stop_granted_to: answer.stop.map(|stop| stop.node),
             operator: answer.operator.map(|lease| lease.holder),
@@ -66,8 +112,11 @@ impl From<DescribeClusterResponse> for Status {
 }
 
 pub(super) async fn show(connected: &Connected, out: Output) -> Result<(), Failure> {
-    let answer = connected.client.clone().describe_cluster(DescribeClusterRequest { latest: false }).await?;
-    out.document(&Status::from(answer.into_inner()), people)
+    let mut client = connected.client.clone();
+    let answer = client.describe_cluster(DescribeClusterRequest { latest: false }).await?.into_inner();
+    let unhealthy = client.list_unhealthy_partitions(ListUnhealthyPartitionsRequest {}).await?.into_inner();
+    let moves = reassign::under_way(connected).await?.into_iter().map(Move::from).collect();
+    out.document(&Status::new(answer, unhealthy, moves), people)
 }
 
 fn people(status: &Status) -> String {
@@ -86,7 +135,41 @@ fn people(status: &Status) -> String {
     lines.extend(status.operator.as_ref().map(|holder| format!("an operator looks after it: {holder}")));
     let throttle = status.throttle_bytes_per_second;
     lines.extend(throttle.map(|rate| format!("moves are throttled to {}/s a node", bytes_text(rate))));
-    format!("{}\n\n{}\nmetadata: {}", lines.join("\n"), nodes::people(&status.nodes), voters::people(&status.metadata))
+    let (nodes, metadata) = (nodes::people(&status.nodes), voters::people(&status.metadata));
+    let mut text = format!("{}\n\n{nodes}\nmetadata: {metadata}", lines.join("\n"));
+    if !status.unhealthy.is_empty() {
+        let shown = &status.unhealthy[..SHOWN.min(status.unhealthy.len())];
+        text.extend(["\n", &unhealthy_table(shown), &cut(status.unhealthy_total as usize, shown.len())]);
+    }
+    if !status.moves.is_empty() {
+        let shown = &status.moves[..SHOWN.min(status.moves.len())];
+        let moves = table(&Move::HEADINGS, shown.iter().map(Move::cells));
+        text.extend(["\nunder way\n", &moves, &cut(status.moves.len(), shown.len())]);
+    }
+    text
+}
+
+fn unhealthy_table(partitions: &[Unhealthy]) -> String {
+    let rows = partitions.iter().map(|it| {
+        vec![
+            it.topic.clone(),
+            it.partition.to_string(),
+            it.health.to_owned(),
+            it.leader.map_or_else(|| "-".to_owned(), |leader| leader.to_string()),
+            list(&it.replicas),
+            list(&it.isr),
+            it.minimum.to_string(),
+        ]
+    });
+    table(&["TOPIC", "PARTITION", "HEALTH", "LEADER", "REPLICAS", "IN SYNC", "MINIMUM"], rows)
+}
+
+/// How many rows a list has beyond those shown.
+fn cut(all: usize, shown: usize) -> String {
+    match all.saturating_sub(shown) {
+        0 => String::new(),
+        more => format!("and {more} more: --output json\n"),
+    }
 }
 
 /// What of the partitions needs attention, the worst first.
@@ -137,10 +220,31 @@ mod tests {
         }
     }
 
+    fn healthy(answer: DescribeClusterResponse) -> Status {
+        Status::new(answer, ListUnhealthyPartitionsResponse::default(), Vec::new())
+    }
+
+    #[test]
+    fn long_lists_are_cut_for_people() {
+        let partition = UnhealthyPartition {
+            topic: "t".to_owned(),
+            health: PartitionHealth::Offline.into(),
+            replicas: vec![0, 1],
+            minimum: 1,
+            ..Default::default()
+        };
+        let unhealthy = ListUnhealthyPartitionsResponse { partitions: vec![partition; SHOWN + 1], total: 3000 };
+        let shown = people(&Status::new(answer(), unhealthy, Vec::new()));
+        let lines: Vec<&str> = shown.lines().rev().take(SHOWN + 2).collect();
+        assert_eq!(lines[0], "and 2980 more: --output json");
+        assert_eq!(lines[1], "t      0          offline  -       0,1                1");
+        assert_eq!(lines[SHOWN + 1], "TOPIC  PARTITION  HEALTH   LEADER  REPLICAS  IN SYNC  MINIMUM");
+    }
+
     #[test]
     fn a_cluster_at_one_look() {
         assert_eq!(
-            people(&Status::from(answer())),
+            people(&healthy(answer())),
             "cluster c: 2 nodes, 1 topic, 4 partitions\n\
              all partitions are in sync\n\n\
              NODE  ADDRESS  RACK  STATE   METADATA  LEADERS  REPLICAS  OUT OF SYNC  VERSION\n\
@@ -178,7 +282,7 @@ mod tests {
             throttle_bytes_per_second: Some(1 << 20),
             ..answer()
         };
-        let shown = people(&Status::from(troubled));
+        let shown = people(&healthy(troubled));
         let told: Vec<&str> = shown.lines().take_while(|line| !line.is_empty()).skip(1).collect();
         assert_eq!(
             told,
