@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chronik_tests::cluster::wait_for;
+use chronik_tests::cluster::{PartitionState, wait_for};
 use chronik_tests::load::{BETWEEN_FAULTS, Load, PARTITIONS, TOPIC, aside};
 use chronik_tests::small_disk::SmallDisk;
 use chronik_tests::{Cluster, NodeBuilder, clients};
@@ -27,19 +27,11 @@ fn cluster(disk: &SmallDisk) -> Cluster {
     cluster
 }
 
-/// Whether the node is in no partition's ISR but those that it leads.
-fn has_left(cluster: &Cluster) -> Option<()> {
-    let partitions = cluster.describe(0, TOPIC)?;
-    let mut followed = partitions.iter().filter(|partition| partition.leader != Some(SMALL));
-    followed.all(|partition| !partition.in_sync.contains(&SMALL)).then_some(())
-}
-
-/// A partition that the node leads.
-fn led_by_it(cluster: &Cluster) -> i32 {
-    wait_for("the node leads a partition", || {
-        let partitions = cluster.describe(0, TOPIC)?;
-        partitions.iter().find(|partition| partition.leader == Some(SMALL)).map(|partition| partition.partition)
-    })
+/// Whether the node is in no partition's ISR, and leads none.
+fn has_left(cluster: &Cluster, topic: &str) -> Option<()> {
+    let partitions = cluster.describe(0, topic)?;
+    let others_lead = |it: &PartitionState| it.leader.is_some_and(|leader| leader != SMALL);
+    partitions.iter().all(|it| others_lead(it) && !it.in_sync.contains(&SMALL)).then_some(())
 }
 
 /// What becomes of one record for a partition when nothing is tried again.
@@ -65,22 +57,30 @@ async fn fills_up(left: u64) {
     aside(|| {
         cluster.wait_until_in_sync(0, TOPIC);
         disk.fill_up_to(left);
-        wait_for("it leaves the ISRs", || has_left(&cluster));
+        wait_for("it leaves the ISRs, and others lead", || has_left(&cluster, TOPIC));
     });
     // The others go on without it.
-    let led = aside(|| led_by_it(&cluster));
-    load.goes_on(BETWEEN_FAULTS).await;
-    // What it leads is refused in a way that producers try again, for as long as they like.
+    load.goes_on_everywhere(BETWEEN_FAULTS / 4).await;
+    // What it leads is refused in a way that producers try again, and led by another from then on.
     let refused = async {
         loop {
-            let code = refusal(&cluster, led_elsewhere(&cluster, "refused")).await;
+            let partition = led_by_it(&cluster, "refused");
+            let code = refusal(&cluster, partition).await;
             if code.is_some() {
-                return code;
+                return (partition, code);
             }
         }
     };
-    let code = tokio::time::timeout(clients::PATIENCE, refused).await.expect("it refuses in time");
-    assert_eq!(code, Some(RDKafkaErrorCode::KafkaStorageError), "partition {led}");
+    let (partition, code) = tokio::time::timeout(clients::PATIENCE, refused).await.expect("it refuses in time");
+    assert_eq!(code, Some(RDKafkaErrorCode::KafkaStorageError), "partition {partition}");
+    aside(|| {
+        wait_for("another leads what was refused", || {
+            let partitions = cluster.describe(0, "refused")?;
+            let refused = partitions.iter().find(|it| it.partition == partition)?;
+            refused.leader.is_some_and(|leader| leader != SMALL).then_some(())
+        });
+    });
+    assert_eq!(refusal(&cluster, partition).await, None);
     aside(|| disk.free());
     load.goes_on_everywhere(BETWEEN_FAULTS / 4).await;
     aside(|| cluster.wait_until_in_sync(0, TOPIC));
@@ -89,7 +89,7 @@ async fn fills_up(left: u64) {
 }
 
 /// A partition of a topic that the node with the small disk leads.
-fn led_elsewhere(cluster: &Cluster, topic: &str) -> i32 {
+fn led_by_it(cluster: &Cluster, topic: &str) -> i32 {
     aside(|| {
         wait_for("the node leads a partition", || {
             let partitions = cluster.describe(0, topic)?;
@@ -106,6 +106,22 @@ async fn a_node_that_reaches_its_reserve_refuses_leaves_and_comes_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_a_single_byte_left_refuses_leaves_and_comes_back() {
     fills_up(0).await;
+}
+
+/// The node holds nobody up, and leads nothing.
+#[test]
+fn a_topic_made_while_one_node_is_full_takes_records_on_the_others() {
+    let Some(disk) = SmallDisk::new(MEBIBYTES) else { return };
+    let cluster = cluster(&disk);
+    disk.fill_up_to(0);
+    let settings = ["--partitions", "6", "--replication-factor", "3", "--config", "min.insync.replicas=2"];
+    cluster[0].run(&[&["topic", "create", "late"], &settings[..]].concat()).ok();
+    let lines = (0..100).fold(String::new(), |text, n| text + &format!("{n}:{n}\n"));
+    let produced = cluster[0].feed(&["produce", "late", "--key-separator", ":", "--acks", "all"], lines.as_bytes());
+    assert_eq!(produced.ok(), "produced 100 records to topic late\n");
+    wait_for("it leaves the ISRs, and others lead", || has_left(&cluster, "late"));
+    disk.free();
+    cluster.wait_until_in_sync(0, "late");
 }
 
 #[test]

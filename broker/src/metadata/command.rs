@@ -31,7 +31,8 @@ pub struct AlterPartition {
     pub leader_epoch: LeaderEpoch,
     /// The registration of the partition that the proposer saw.
     pub partition_epoch: PartitionEpoch,
-    /// The new ISR, each member with the registration that it had when it qualified.
+    /// The new ISR, each member with the registration that it had when it qualified. Without the proposer it gives its
+    /// leadership to one of them.
     pub isr: Vec<(NodeId, BrokerEpoch)>,
 }
 
@@ -125,7 +126,7 @@ pub enum Command {
         /// Replicas of each new partition.
         assignment: Vec<Vec<NodeId>>,
     },
-    /// Changes an ISR.
+    /// Changes an ISR; a leader that has failed gives the partition up so.
     AlterPartition(AlterPartition),
     /// Elects leaders; answers each partition by itself.
     ElectLeaders {

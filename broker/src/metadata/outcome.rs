@@ -69,7 +69,7 @@ pub enum Refused {
     /// `AlterPartition`: the partition has changed since.
     #[error("the partition epoch has changed")]
     PartitionEpochChanged,
-    /// `AlterPartition`: the new ISR is empty, lacks the leader, or names no replica or one twice.
+    /// `AlterPartition`: the new ISR is empty, or names no replica or one twice.
     #[error("the in-sync replicas are invalid")]
     InvalidIsr,
     /// `AlterPartition`: a member is fenced, or has registered anew since it qualified.

@@ -136,12 +136,31 @@ fn rule_8_a_lost_race_for_the_isr_is_refused() {
             AlterPartition { leader: NodeId::new(1), leader_broker_epoch: cluster.epoch(1), ..now.clone() },
             Refused::FencedLeaderEpoch,
         ),
-        stale(AlterPartition { isr: now.isr[1..].to_vec(), ..now.clone() }, Refused::InvalidIsr),
+        stale(AlterPartition { isr: vec![], ..now.clone() }, Refused::InvalidIsr),
         stale(AlterPartition { isr: [now.isr[0]; 2].to_vec(), ..now.clone() }, Refused::InvalidIsr),
     ];
     for (change, outcome) in cases {
         assert_eq!(cluster.apply(Command::AlterPartition(change.clone())).refused(), Some(outcome), "{change:?}");
     }
+}
+
+#[test]
+fn a_leader_that_asks_for_an_isr_without_itself_gives_the_partition_up_to_a_member() {
+    let mut cluster = orders(2);
+    let proposal = cluster.proposal("orders", &[1, 2]);
+    assert_eq!(cluster.apply(Command::AlterPartition(proposal.clone())), Outcome::Done);
+    let partition = cluster.partition("orders");
+    assert_eq!((partition.leader, &partition.isr, &partition.elr), (Some(NodeId::new(1)), &ids(&[1, 2]), &ids(&[])));
+    assert_eq!(partition.leader_broker_epoch, Some(cluster.epoch(1)));
+    assert_eq!(partition.leader_epoch, LeaderEpoch::new(1));
+    assert_eq!(cluster.apply(Command::AlterPartition(proposal)).refused(), Some(Refused::FencedLeaderEpoch), "once");
+
+    cluster.begin_stop(1);
+    assert_eq!(cluster.partition("orders").leader, Some(NodeId::new(2)));
+    cluster.set_isr("orders", &[1]);
+    let partition = cluster.partition("orders");
+    assert_eq!(partition.leader, Some(NodeId::new(1)), "one that stops is better than none");
+    assert_eq!((&partition.isr, &partition.elr), (&ids(&[1]), &ids(&[2])), "below the minimum it may lead again");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::metadata::controller::ControllerService;
 use crate::metadata::{Membership as _, MetadataPlane as _};
 use crate::raft::{Me, RaftNode};
 use crate::stream::links::{LinkMetrics, Myself, PeerLost, SenderOptions, Senders, WalReceiver};
-use crate::stream::{Partitions, keep_isrs};
+use crate::stream::{Partitions, give_up_offline, keep_isrs};
 
 /// What the links are made of.
 pub(super) struct Streaming<'a> {
@@ -66,6 +66,11 @@ impl Streaming<'_> {
         let isrs = keep_isrs(self.partitions.clone(), self.raft.clone(), self.io.clock.clone(), lag_max);
         tasks.spawn("keep the in-sync replicas", |stop| async move {
             stop.run_until_cancelled(isrs).await;
+            Ok(())
+        });
+        let offline = give_up_offline(self.partitions.clone(), self.raft.clone());
+        tasks.spawn("give up what can't be led", |stop| async move {
+            stop.run_until_cancelled(offline).await;
             Ok(())
         });
     }

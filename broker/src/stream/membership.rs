@@ -54,12 +54,20 @@ pub(super) struct Membership {
     samples: VecDeque<Sample>,
     /// The registration that a proposal under way goes out from.
     proposed: Option<PartitionEpoch>,
+    /// The leader had no disk space for what was produced last.
+    leader_is_full: bool,
 }
 
 impl Membership {
     /// A new leadership: nobody has acknowledged anything, nobody lags yet.
     pub(super) fn new(leader: NodeId, replicas: &[NodeId]) -> Self {
-        let mut new = Self { leader, followers: SmallVec::new(), samples: VecDeque::new(), proposed: None };
+        let mut new = Self {
+            leader,
+            followers: SmallVec::new(),
+            samples: VecDeque::new(),
+            proposed: None,
+            leader_is_full: false,
+        };
         new.commit(replicas);
         new
     }
@@ -89,6 +97,11 @@ impl Membership {
         if let Some(follower) = self.follower_mut(node) {
             follower.full_before = Some(log_end);
         }
+    }
+
+    /// Whether the leader itself has disk space: one without gives the partition up to followers that have all of it.
+    pub(super) fn leader_is_full(&mut self, full: bool) {
+        self.leader_is_full = full;
     }
 
     /// Looks at the clock: who has caught up by now.
@@ -143,8 +156,17 @@ impl Membership {
             }
         }
         let leads = wanted.iter().any(|(node, _)| *node == self.leader);
+        if leads && self.leader_is_full && self.all_have_everything(&wanted, standing) {
+            wanted.retain(|(node, _)| *node != self.leader);
+        }
         let changed = isr.replicas().any(|node| isr.is_member(node) != wanted.iter().any(|(it, _)| *it == node));
         (leads && changed).then_some(wanted)
+    }
+
+    /// Whether there are other members than the leader, and whichever of them leads next loses nothing that the leader has.
+    fn all_have_everything(&self, members: &[(NodeId, BrokerEpoch)], standing: Standing<'_>) -> bool {
+        let mut others = members.iter().map(|(node, _)| *node).filter(|node| *node != self.leader).peekable();
+        others.peek().is_some() && others.all(|node| standing.isr.flushed_end(node) >= Some(standing.log_end))
     }
 
     /// An ISR was asked for, out of this registration.
@@ -332,6 +354,25 @@ mod tests {
         assert_eq!(led.wanted(0), None, "nor does it join before it has what it could not take");
         led.ack(2, 5);
         assert_eq!(led.wanted(0), Some(vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn a_leader_without_disk_space_gives_up_to_followers_that_have_all_of_it() {
+        let mut led = Led::new(&[0, 1]);
+        led.tick(0);
+        led.log_end = 5;
+        led.ack(1, 4);
+        led.membership.leader_is_full(true);
+        assert_eq!(led.wanted(0), None, "the follower lacks something");
+        led.ack(1, 5);
+        assert_eq!(led.wanted(0), Some(vec![1]));
+        led.ack(2, 5);
+        assert_eq!(led.wanted(0), Some(vec![1, 2]));
+        led.membership.leader_is_full(false);
+        assert_eq!(led.wanted(0), Some(vec![0, 1, 2]), "there is room again");
+        let mut alone = Led::new(&[0]);
+        alone.membership.leader_is_full(true);
+        assert_eq!(alone.wanted(0), None, "nobody else has it");
     }
 
     #[test]

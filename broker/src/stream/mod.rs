@@ -32,7 +32,7 @@ pub use error::PartitionError;
 pub use isr::Isr;
 pub use isr_keeper::keep_isrs;
 pub use partition::{Accepted, Acks, Partition};
-pub use partitions::Partitions;
+pub use partitions::{Partitions, give_up_offline};
 pub use waiters::{AckWaiter, DataWaiter};
 
 use crate::ids::{LeaderEpoch, PartitionIndex};

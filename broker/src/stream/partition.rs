@@ -251,7 +251,15 @@ impl Partition {
             return Err(PartitionError::NotEnoughReplicas);
         }
         let refusals = self.refusals.load(Ordering::Acquire);
-        Ok((append(epoch)?, Taken { epoch, refusals }))
+        match append(epoch) {
+            Ok(appended) => Ok((appended, Taken { epoch, refusals })),
+            Err(error) => {
+                if error == AppendError::DiskFull {
+                    self.has_no_room(&mut self.progress.lock());
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Calls the waiter once the append is acknowledged by the rules of `acks`, maybe at once. A duplicate waits like
@@ -590,7 +598,10 @@ impl LogListener for Partition {
     fn flushed(&self, end: Offset) {
         let (ack, due) = {
             let mut progress = self.progress.lock();
-            progress.flushed_end = progress.flushed_end.max(end);
+            if progress.flushed_end < end {
+                progress.flushed_end = end;
+                progress.membership.leader_is_full(false);
+            }
             progress.isr.flushed(self.node, end);
             if self.tails.flushed(end) {
                 self.news.leaderships_changed();
@@ -612,6 +623,7 @@ impl LogListener for Partition {
             progress.waiting_for_flush.take_beyond(from, &mut due.refused);
             progress.waiting_for_commit.take_beyond(from, &mut due.refused);
             progress.epoch_start = progress.epoch_start.min(from);
+            self.has_no_room(&mut progress);
             if self.tails.begins_at(from) {
                 self.news.leaderships_changed();
             }

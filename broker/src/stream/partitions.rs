@@ -3,6 +3,9 @@
 //! Requests look replicas up in an immutable map that is swapped as a whole: no lock, no allocation. One task applies
 //! images; it does what differs from the one before.
 
+mod offline;
+mod streaming;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -10,6 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+pub use self::offline::give_up_offline;
 use super::news::News;
 use super::{LeadershipListener, Partition, TopicSettings};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, TopicId, TopicPartition};
@@ -395,6 +399,5 @@ fn left_behind(id: &TopicPartition, moved: Result<(), LogError>) -> Result<(), L
     }
 }
 
-mod streaming;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use super::{AckWaiter, DataWaiter, Partition, PartitionError, Partitions, TopicSettings};
 use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicId};
 use crate::io::clock::SystemClock;
-use crate::io::disk::sim::SimDisk;
+use crate::io::disk::sim::{Operation, SimDisk};
+use crate::io::disk::{Disk as _, OpenMode};
 use crate::log::{BatchBuilder, Compression, LogConfig, LogStore, StoreOptions};
 use crate::metadata::testing::InstantPlane;
 use crate::metadata::{Command, ConfigResource, Image, MetadataPlane, NewTopic, PartitionRegistration};
@@ -96,6 +97,15 @@ impl Node {
         let topic = NewTopic { name: name.to_owned(), id, assignment: vec![vec![NODE]; partitions], configs: vec![] };
         self.command(Command::CreateTopic(topic));
         id
+    }
+
+    /// The next attempt to open the topic's first partition finds no room: what is left in its folder is to go first.
+    pub(crate) fn no_room_for(&self, topic: &str) {
+        const ENOSPC: i32 = 28;
+        let folder = PathBuf::from(format!("data/wal/{topic}/0"));
+        self.disk.create_dir_all(&folder).expect("there is room");
+        self.disk.open(&folder.join("left.cleaned"), OpenMode::Create).expect("there is room");
+        self.disk.fail(Operation::Remove, "left.cleaned", 1, ENOSPC);
     }
 
     /// A new topic's only partition.

@@ -11,7 +11,8 @@ use crate::metadata::outcome::{Outcome, Refused};
 use crate::metadata::topology::PartitionRegistration;
 
 impl State {
-    /// Rule 8: leadership and registration are compared with what the proposer saw; a lost race is refused.
+    /// Rule 8: leadership and registration are compared with what the proposer saw; a lost race is refused. A leader that
+    /// is not in the ISR that it asks for gives the partition up: another member leads.
     pub(super) fn alter_partition(&mut self, change: &AlterPartition) -> Result<Outcome, Refused> {
         self.registered(change.leader, change.leader_broker_epoch)?;
         self.update_partition(change.partition, |image, min_insync, partition| {
@@ -24,13 +25,18 @@ impl State {
             let isr: Vec<NodeId> = change.isr.iter().map(|&(node, _)| node).collect();
             let distinct: BTreeSet<NodeId> = isr.iter().copied().collect();
             let all_replicas = isr.iter().all(|member| partition.replicas.contains(member));
-            if distinct.len() != isr.len() || !all_replicas || !isr.contains(&change.leader) {
+            if isr.is_empty() || distinct.len() != isr.len() || !all_replicas {
                 return Err(Refused::InvalidIsr);
             }
             if change.isr.iter().any(|&(node, epoch)| image.alive(node) != Some(epoch)) {
                 return Err(Refused::IneligibleReplica);
             }
-            election::replace_isr(partition, isr, partition.minimum_isr(min_insync));
+            let gives_up = !isr.contains(&change.leader);
+            let minimum = partition.minimum_isr(min_insync);
+            election::replace_isr(partition, isr, minimum);
+            if gives_up {
+                election::elect(partition, minimum, |node| image.candidate(node));
+            }
             Ok(Outcome::Done)
         })
     }

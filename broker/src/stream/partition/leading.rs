@@ -153,6 +153,14 @@ impl Partition {
         }
     }
 
+    /// What was to be appended here found no room: somebody else should lead.
+    pub(super) fn has_no_room(&self, progress: &mut Progress) {
+        if progress.epoch.is_some() {
+            progress.membership.leader_is_full(true);
+            self.news.candidate(self.id);
+        }
+    }
+
     /// A follower's session ended.
     pub(in crate::stream) fn lost(&self, epoch: LeaderEpoch, follower: NodeId, why: Option<&Reject>) {
         let Ok(mut progress) = self.leading_for(epoch, follower) else { return };

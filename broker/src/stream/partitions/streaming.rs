@@ -17,7 +17,9 @@ use crate::wal::Admission;
 
 impl Partitions {
     fn follower(&self, partition: TopicPartition) -> Result<Arc<Partition>, Reject> {
-        self.get(&partition).ok_or(Reject::UnknownPartition)
+        // A replica that found no room for its log holds nobody up either (rule 16).
+        let absent = || if self.is_offline(&partition) { Reject::DiskFull } else { Reject::UnknownPartition };
+        self.get(&partition).ok_or_else(absent)
     }
 
     fn leader(&self, led: Led) -> Result<Arc<Partition>, Deposed> {

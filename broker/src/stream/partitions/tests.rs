@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::*;
-use crate::ids::PartitionIndex;
+use crate::ids::{Offset, PartitionIndex};
 use crate::io::disk::Disk as _;
 use crate::log::Origin;
 use crate::metadata::testing::InstantPlane;
 use crate::metadata::{AlterPartition, Command, MetadataPlane, Move, NewTopic, Outcome};
-use crate::stream::replication::Extent;
+use crate::stream::replication::{Extent, Followers, Marks, Reject, Session};
 use crate::stream::testing::{NODE, Node, batch, broker_epoch};
 use crate::stream::{Acks, PartitionError};
 
@@ -236,6 +236,89 @@ fn a_replica_that_finds_no_room_is_offline_until_there_is_some_and_the_others_go
     assert_eq!(partition.offsets().log_end.get(), 0, "nothing of it is in the new one");
     let admission = crate::wal::Admission::unbounded();
     partition.append(batch(1), Acks::Leader, Origin::Client, admission).expect("it takes records");
+}
+
+/// Node 1, which is alive, replicates what this test makes.
+const OTHER: NodeId = NodeId::new(1);
+
+/// Makes a topic of one partition that this node leads and node 1 has, too.
+fn shared(node: &Node, name: &str) -> TopicPartition {
+    let other = crate::metadata::testing::node(OTHER.get());
+    node.command(Command::RegisterNode { node: other, acked_may_be_lost: false });
+    let topic = TopicId::from_uuid(uuid::Uuid::new_v4()).expect("a drawn id is not nil");
+    let assignment = vec![vec![NODE, OTHER]];
+    node.command(Command::CreateTopic(NewTopic { name: name.to_owned(), id: topic, assignment, configs: vec![] }));
+    TopicPartition { topic, partition: PartitionIndex::FIRST }
+}
+
+fn leader(node: &Node, id: &TopicPartition) -> Option<NodeId> {
+    node.plane.image().partition(id).expect("it was created").leader
+}
+
+#[tokio::test]
+async fn what_is_offline_here_is_led_by_another_and_comes_back_when_there_is_room() {
+    let node = in_the_way();
+    refuse_stray(&node);
+    node.partition("before");
+    refuse_stray(&node);
+    let id = shared(&node, "later");
+    assert!(node.partitions.is_offline(&id));
+    assert_eq!(leader(&node, &id), Some(NODE));
+    let mut images = node.plane.subscribe();
+    let led_elsewhere = images.wait_for(|image| image.partition(&id).is_some_and(|it| it.leader == Some(OTHER)));
+    tokio::select! {
+        () = crate::stream::give_up_offline(Arc::clone(&node.partitions), node.plane.clone()) => unreachable!("it goes on"),
+        seen = led_elsewhere => drop(seen.expect("the plane is there")),
+    }
+    let registration = node.plane.image().partition(&id).cloned().expect("it is there");
+    assert_eq!((&registration.isr, registration.leader_epoch), (&vec![OTHER], LeaderEpoch::new(1)));
+    node.partitions.apply(&node.plane.image()).expect("it is tried again");
+    let replica = node.partitions.get(&id).expect("there is room now");
+    assert_eq!(replica.leading(), None, "it follows");
+}
+
+#[test]
+fn an_offline_replica_that_nobody_else_has_stays_whose_it_is_and_an_offline_follower_holds_nobody_up() {
+    let node = in_the_way();
+    refuse_stray(&node);
+    node.partition("before");
+    refuse_stray(&node);
+    let topic = node.create("later", 1);
+    let id = TopicPartition { topic, partition: PartitionIndex::FIRST };
+    assert!(node.partitions.is_offline(&id));
+    let given_up = crate::stream::give_up_offline(Arc::clone(&node.partitions), node.plane.clone());
+    assert!(given_up.now_or_never().is_none(), "it goes on looking");
+    assert_eq!(leader(&node, &id), Some(NODE));
+    let session = Session { epoch: LeaderEpoch::new(1), number: 1 };
+    let appended = Followers::progress(
+        &*node.partitions,
+        id,
+        session,
+        Marks { high_watermark: Offset::FIRST, log_start: Offset::FIRST },
+    );
+    assert_eq!(appended, Err(Reject::DiskFull));
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_gives_the_partition_to_a_follower_that_has_all_of_it() {
+    const FOR_EVER: Duration = Duration::from_hours(1);
+    let node = Node::stepped();
+    let id = shared(&node, "t");
+    let partition = node.partitions.get(&id).expect("it was created");
+    let append = || partition.append(batch(2), Acks::All, Origin::Client, crate::wal::Admission::unbounded());
+    let wanted = || node.partitions.wanted_isr(&partition, Duration::ZERO, FOR_EVER);
+    append().expect("there is room");
+    node.flush();
+    node.disk.set_capacity(Some(node.disk.used()));
+    append().expect("it is taken");
+    node.flush();
+    assert_eq!(wanted(), None, "the follower has not got what is on the disk");
+    let epoch = node.plane.image().node(OTHER).expect("registered").epoch;
+    partition.acked(LeaderEpoch::FIRST, OTHER, epoch, Extent::upto(partition.offsets().flushed_end));
+    let wanted = wanted().expect("the follower has all of it");
+    assert_eq!(wanted.isr, [(OTHER, epoch)]);
+    node.command(Command::AlterPartition(wanted));
+    assert_eq!((leader(&node, &id), partition.leading()), (Some(OTHER), None));
 }
 
 #[test]

@@ -64,6 +64,16 @@ fn with_data(partitions: usize) -> TestBroker {
     broker
 }
 
+#[tokio::test]
+async fn a_replica_whose_log_found_no_room_answers_with_a_storage_error() {
+    let broker = TestBroker::start();
+    broker.node.create("t", 1);
+    broker.node.no_room_for("late");
+    broker.node.create("late", 1);
+    let asked = request(0, vec![partition("late", 0, 0), partition("t", 0, 0)]);
+    assert_eq!(errors(&broker, 12, asked).await, [ErrorCode::KafkaStorageError, ErrorCode::None]);
+}
+
 /// A read of the disk that waits, on a reactor where everybody else would wait with it.
 #[tokio::test]
 async fn what_is_not_in_memory_is_read_beside_the_reactor() {

@@ -15,6 +15,7 @@ use crate::kafka::testing::{TestBroker, decoded, encoded, wire_id};
 use crate::kafka::wire::StrBytes;
 use crate::log::{BatchBuilder, CleanupPolicy, Compression, LogConfig, TopicCompression};
 use crate::message;
+use crate::metadata::MetadataPlane;
 use crate::stream::testing::{batch, lead, registration};
 
 /// A request for partitions of topic `t`.
@@ -58,6 +59,34 @@ fn partitions(broker: &TestBroker, version: i16, request: &Request) -> Vec<Parti
 
 fn errors(broker: &TestBroker, version: i16, request: &Request) -> Vec<i16> {
     partitions(broker, version, request).iter().map(|partition| partition.error_code).collect()
+}
+
+/// `KAFKA_STORAGE_ERROR`, as Kafka numbers it: clients ask for the leader anew, and try again.
+const STORAGE: i16 = 56;
+
+#[tokio::test]
+async fn a_replica_whose_log_found_no_room_answers_with_a_storage_error() {
+    let broker = TestBroker::start();
+    broker.node.no_room_for("t");
+    broker.node.create("t", 2);
+    for acks in [1, -1] {
+        assert_eq!(errors(&broker, 9, &request(acks, vec![(0, batch(1)), (1, batch(1))])), [STORAGE, 0]);
+    }
+    broker.node.partitions.apply(&broker.node.plane.image()).expect("it is tried again");
+    assert_eq!(errors(&broker, 9, &request(-1, vec![(0, batch(1))])), [0]);
+}
+
+#[tokio::test]
+async fn a_full_disk_answers_with_a_storage_error_until_there_is_room() {
+    let broker = TestBroker::start();
+    broker.node.create("t", 1);
+    let request = request(-1, vec![(0, batch(1))]);
+    assert_eq!(errors(&broker, 9, &request), [0]);
+    broker.node.disk.set_capacity(Some(broker.node.disk.used()));
+    assert_eq!(errors(&broker, 9, &request), [STORAGE], "it was taken, and found no room");
+    assert_eq!(errors(&broker, 9, &request), [STORAGE], "it is not taken");
+    broker.node.disk.set_capacity(None);
+    assert_eq!(errors(&broker, 9, &request), [0]);
 }
 
 #[tokio::test]
