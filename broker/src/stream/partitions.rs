@@ -226,7 +226,7 @@ impl Changes<'_> {
 
     /// A later image: what differs. Deletions come first, so that a topic made again under its name finds it free.
     fn follow(&mut self, before: &Image) -> Result<(), LogError> {
-        let offline = self.replicas.offline.clone();
+        let mut again: BTreeSet<TopicId> = self.replicas.offline.iter().map(|id| id.topic).collect();
         for change in self.image.changed_topics(before) {
             if let TopicChange::Deleted(topic) = change {
                 self.take_down(topic)?;
@@ -235,11 +235,17 @@ impl Changes<'_> {
         for change in self.image.changed_topics(before) {
             match change {
                 TopicChange::Created(topic) => self.bring_up(topic, None)?,
-                TopicChange::Changed { before, after } => self.bring_up(after, Some(before))?,
+                TopicChange::Changed { before, after } => {
+                    again.remove(&after.id);
+                    self.bring_up(after, Some(before))?;
+                }
                 TopicChange::Deleted(_) => {}
             }
         }
-        self.try_again(&offline)?;
+        // The replicas that found no room before this image are opened, once.
+        for topic in again.into_iter().filter_map(|id| self.image.topic_by_id(id)) {
+            self.bring_up(topic, Some(topic))?;
+        }
         let mut all = false;
         for resource in self.image.changed_configs(before) {
             match resource {
@@ -253,15 +259,6 @@ impl Changes<'_> {
             for topic in self.image.topics() {
                 self.configure(&topic.name);
             }
-        }
-        Ok(())
-    }
-
-    /// Opens the replicas that found no room before this image.
-    fn try_again(&mut self, offline: &imbl::OrdSet<TopicPartition>) -> Result<(), LogError> {
-        let topics: BTreeSet<_> = offline.iter().map(|id| id.topic).collect();
-        for topic in topics.into_iter().filter_map(|id| self.image.topic_by_id(id)) {
-            self.bring_up(topic, Some(topic))?;
         }
         Ok(())
     }

@@ -322,6 +322,21 @@ fn a_leader_whose_disk_is_full_gives_the_partition_to_a_follower_that_has_all_of
 }
 
 #[test]
+fn an_image_tries_an_offline_replica_once_though_it_changes_its_topic() {
+    let node = in_the_way();
+    refuse_stray(&node);
+    node.partition("before");
+    refuse_stray(&node);
+    let topic = node.create("later", 1);
+    assert!(node.partitions.has_offline());
+    refuse_stray(&node);
+    let assignment = vec![vec![NODE]];
+    node.command(Command::CreatePartitions { topic, existing: PartitionIndex::new(1), assignment });
+    assert!(node.partitions.has_offline(), "a second attempt would have found room");
+    assert!(node.partitions.by_name("later", 1).is_some());
+}
+
+#[test]
 fn a_topic_that_found_no_room_may_be_deleted() {
     let node = in_the_way();
     refuse_stray(&node);
