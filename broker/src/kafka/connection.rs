@@ -4,6 +4,9 @@
 //! next request starts while earlier Produce requests wait for their flush. All that a wake-up finds ready leaves in
 //! one write, so that a commit round of the WAL costs a connection one wake-up and one system call.
 
+mod requests;
+mod waiting;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -12,43 +15,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
-use super::api::{Api, api_versions};
-use super::deadlines::{Receiving, Unsent, Waiting, Waits};
+use self::requests::Admission;
+use super::api::Api;
+use super::deadlines::Unsent;
 use super::end::End;
-use super::frames::{Announced, FrameError, Frames};
+use super::frames::Frames;
 use super::limits::Reservation;
 use super::output::Output;
-use super::service::{Answer, Answering, Call, Deferred, Request, Service};
+use super::service::{Answer, Answering, Deferred, Service};
 use super::shared::Shared;
-use super::wire::{Body, RequestHeader, StrBytes};
+use super::wire::StrBytes;
 
-/// Requests of one connection that wait for their answers.
-const MAX_PIPELINED: usize = 256;
-/// Their bytes: past this no further one is started.
-const MAX_PIPELINED_BYTES: usize = 8 << 20;
-/// While more than this is unsent, nothing new is started.
-const MAX_UNSENT: usize = 64 << 10;
 /// While nothing can be started, no more than this is read ahead: enough to see that the client has gone.
 const READ_AHEAD: usize = 4 << 10;
 /// A connection that was quiet for so long gives its buffers back.
 const QUIET: Duration = Duration::from_secs(2);
-/// Only Produce carries data. Other requests are lists, whose elements take many times the memory of their bytes.
-const MAX_LIST_REQUEST: usize = 16 << 20;
-/// Such requests above this size count for what they may become (see `LIST_WEIGHT`).
-const LARGE_LIST_REQUEST: usize = 64 << 10;
-/// Bytes of memory for a byte of a list on the wire.
-const LIST_WEIGHT: usize = 16;
-/// A larger request that waits long loses its connection when others need its memory. What consumers send is shorter.
-const MAY_WAIT: usize = 4 << 10;
-/// Whose decoders are written by hand and make nothing much larger than the bytes.
-const PRODUCE: i16 = 0;
-const FETCH: i16 = 1;
 
 /// What an answer needs of its request.
 #[derive(Debug)]
@@ -80,16 +66,6 @@ struct Serial {
     asked: Asked,
 }
 
-/// Memory for the next frame.
-enum Admission {
-    /// None asked for.
-    None,
-    /// Asked for: other requests hold it.
-    Waiting(Pin<Box<dyn Future<Output = Reservation> + Send>>),
-    /// Granted.
-    Granted(Reservation),
-}
-
 /// A connection. `T` is a TCP stream, or what encrypts one.
 pub(super) struct Connection<S: Service, T> {
     shared: Arc<Shared<S>>,
@@ -119,12 +95,6 @@ pub(super) struct Connection<S: Service, T> {
     /// Since when a request has been arriving.
     receiving: Option<Instant>,
     unsent: Option<Unsent>,
-}
-
-/// The memory that a request counts for, in bytes.
-fn weight(api_key: Option<i16>, len: usize) -> usize {
-    let list = !matches!(api_key, Some(PRODUCE | FETCH)) && len > LARGE_LIST_REQUEST;
-    if list { len * LIST_WEIGHT } else { len }
 }
 
 impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
@@ -247,113 +217,6 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         }
     }
 
-    /// Whether another request may start.
-    fn may_start(&self) -> bool {
-        self.ending.is_none()
-            && self.serial.is_none()
-            && self.entering.is_none()
-            && self.pipelined.len() < MAX_PIPELINED
-            && self.pipelined_bytes < MAX_PIPELINED_BYTES
-            && self.output.len() < MAX_UNSENT
-    }
-
-    /// Starts the requests that have arrived, as far as bounds and order allow. Whether there were any.
-    fn start_requests(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut progress = false;
-        while self.may_start() {
-            let frame = match self.announced() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(error) => {
-                    self.ending = Some(error.into());
-                    return true;
-                }
-            };
-            self.poll_admission(frame, cx);
-            if !frame.whole {
-                break;
-            }
-            match std::mem::replace(&mut self.admission, Admission::None) {
-                Admission::Granted(memory) => {
-                    self.receiving = None;
-                    let bytes = self.frames.take(frame);
-                    if let Err(end) = self.start(bytes, memory) {
-                        self.ending = Some(end);
-                    }
-                }
-                waiting => {
-                    self.admission = waiting;
-                    break;
-                }
-            }
-            progress = true;
-        }
-        progress
-    }
-
-    fn announced(&self) -> Result<Option<Announced>, FrameError> {
-        let max = self.shared.limits.max_request_bytes;
-        self.frames.announced(|api| if matches!(api, None | Some(PRODUCE)) { max } else { max.min(MAX_LIST_REQUEST) })
-    }
-
-    /// Asks for this frame's memory, once.
-    fn poll_admission(&mut self, frame: Announced, cx: &mut Context<'_>) {
-        if let Admission::None = self.admission {
-            let bytes = weight(frame.api_key, frame.len);
-            self.admission = match self.shared.memory.try_reserve(bytes) {
-                Some(memory) => Admission::Granted(memory),
-                None => Admission::Waiting(Box::pin(self.shared.memory.reserve(bytes))),
-            };
-        }
-        if let Admission::Waiting(memory) = &mut self.admission
-            && let Poll::Ready(memory) = memory.as_mut().poll(cx)
-        {
-            self.admission = Admission::Granted(memory);
-        }
-    }
-
-    fn start(&mut self, frame: Bytes, memory: Reservation) -> Result<(), End> {
-        let mut header = RequestHeader::peek(&frame).map_err(End::Header)?;
-        let RequestHeader { api_key, version, correlation_id, .. } = header;
-        let api = self.shared.service.api(api_key).ok_or(End::UnknownApi(api_key))?;
-        let (at, bytes, weight) = (Instant::now(), frame.len(), weight(Some(api_key), frame.len()));
-        let asked = Asked { api, version, correlation_id, at, bytes, weight, _memory: memory };
-        if !api.has(version) {
-            return self.refuse_version(asked);
-        }
-        let body = header.finish(frame, api.is_flexible(version)).map_err(End::Header)?;
-        let client_id = header.client_id.unwrap_or_default();
-        if client_id != self.client_id.as_bytes() {
-            self.client_id = StrBytes::try_from(Bytes::copy_from_slice(&client_id))
-                .expect("it is UTF-8 because the header was decoded");
-        }
-        let request = Request { api, version, client_id: self.client_id.clone(), peer: self.peer, body };
-        let call = self.shared.service.start(request).map_err(|error| End::Malformed { api, version, error })?;
-        match call {
-            Call::Pipelined(answer) => {
-                self.pipelined_bytes += asked.bytes;
-                self.pipelined.push_back(Pipelined { answer, asked });
-            }
-            Call::Deferred(effect) => self.entering = Some(Entering { effect, asked }),
-            Call::Serial(answer) => self.serial = Some(Serial { answer, cancellable: false, asked }),
-            Call::Cancellable(answer) => self.serial = Some(Serial { answer, cancellable: true, asked }),
-        }
-        Ok(())
-    }
-
-    /// Clients find a version that both sides have by asking `ApiVersions` at their newest; anything else is a mistake.
-    fn refuse_version(&mut self, asked: Asked) -> Result<(), End> {
-        let Asked { api, version, .. } = asked;
-        if api.key != api_versions::KEY {
-            return Err(End::UnknownVersion { api, version });
-        }
-        let body = Body::encode(&api_versions::unsupported_version(), 0)
-            .expect("the answer has no fields beyond version 0 because it is built so");
-        let answer: Answering = Box::pin(std::future::ready(Answer::Body(body)));
-        self.serial = Some(Serial { answer, cancellable: false, asked });
-        Ok(())
-    }
-
     /// Sends what is ready. Returns though the client takes no more for now.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.output.is_empty() {
@@ -424,64 +287,5 @@ impl<S: Service, T: AsyncRead + AsyncWrite + Unpin> Connection<S, T> {
         // A request that is still under way is finished without its client.
         let over = self.serial.is_some() || (sent && !waiting);
         (self.eof && over).then_some(End::Client)
-    }
-
-    /// What time can end.
-    fn waits(&self) -> Waits {
-        let memory = &self.shared.memory;
-        let frame = self.announced().ok().flatten();
-        let promised = frame.filter(|_| matches!(self.admission, Admission::Granted(_)));
-        let serial = self.serial.as_ref().map(|serial| (&serial.asked, serial.cancellable));
-        let entering = self.entering.as_ref().map(|entering| (&entering.asked, false));
-        let large = serial.or(entering).filter(|(asked, _)| asked.bytes > MAY_WAIT);
-        let answering = !self.pipelined.is_empty() || self.entering.is_some() || self.serial.is_some();
-        Waits {
-            receiving: self.receiving.map(|since| Receiving {
-                since,
-                len: frame.map_or(0, |frame| frame.len),
-                arrived: self.frames.buffered(),
-                contended: promised.map(|frame| memory.is_contended(weight(frame.api_key, frame.len))),
-            }),
-            waiting: large.map(|(asked, cancellable)| Waiting {
-                since: asked.at,
-                cancellable,
-                contended: memory.is_contended(asked.weight),
-            }),
-            unsent: self.unsent,
-            unsent_contended: self.output.holds_memory().then(|| self.output.is_contended()),
-            idle_since: (!answering && self.unsent.is_none()).then_some(self.active),
-        }
-    }
-
-    /// Ends a connection that is too slow or idle, and gives a quiet one's buffers back. The timer is only moved when it
-    /// would ring too late: on a busy connection it rings every two seconds and finds nothing to do.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
-            let now = Instant::now();
-            let deadline = match self.waits().judge(&self.shared.limits, now) {
-                Ok(deadline) => deadline,
-                Err(end) => return Poll::Ready(end),
-            };
-            let quiet = self.active + QUIET;
-            if quiet <= now {
-                self.frames.release();
-                self.output.release();
-                if self.pipelined.is_empty() {
-                    self.pipelined = VecDeque::new();
-                }
-            }
-            let next = [deadline, Some(quiet).filter(|quiet| *quiet > now)];
-            let Some(next) = next.into_iter().flatten().min() else {
-                // The next event starts a deadline.
-                return Poll::Pending;
-            };
-            if self.timer.deadline() > now && self.timer.deadline() <= next {
-                return Poll::Pending;
-            }
-            self.timer.as_mut().reset(next);
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
     }
 }

@@ -2,12 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::ids::{BrokerEpoch, ProducerEpoch, ProducerId};
-use crate::log::{BatchBuilder, Compression, EpochStart};
-use crate::metadata::{Command, Reassignment};
-use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Extent, Marks, Session, Tail};
+use crate::log::{AppendError, BatchBuilder, Compression, EpochStart, LogListener, Origin, ReadError};
+use crate::metadata::{Command, PartitionRegistration, Reassignment};
+use crate::stream::DataWaiter;
+use crate::stream::replication::{AckSink, CanonicalRecord, Elected, Extent, Led, Marks, Reject, Session, Tail};
 use crate::stream::testing::{NODE, Node, Told, batch, broker_epoch, changed, follow, lead, lead_with, registration};
+use crate::wal::Admission;
 
 fn append(partition: &Partition, acks: Acks, records: usize) -> Result<Accepted, PartitionError> {
     partition.append(batch(records), acks, Origin::Client, Admission::unbounded())
