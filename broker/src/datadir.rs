@@ -23,7 +23,8 @@ use crate::io::disk::{Disk, create_dir_durably};
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = "clean-shutdown";
 const WAL: &str = "wal";
-const META: &str = "__meta";
+/// The folder of the metadata, among those of the topics.
+pub(crate) const META: &str = "__meta";
 
 /// Why a data folder can't be used. Each is one line that names the folder.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,12 @@
 //! The commands against a real node: round trips, formats, exit codes.
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use chronik_tests::cluster::free_ports;
+use chronik_tests::process::binary;
 use chronik_tests::{Node, chronik};
 use serde_json::json;
 
@@ -162,6 +169,14 @@ fn segments_and_the_journal_can_be_dumped() {
     for file in journal {
         chronik(&["dump", file.to_str().unwrap()], b"").ok();
     }
+    let metadata = node.data_dir().join("wal/__meta/00000000000000000000.log");
+    let refused = chronik(&["dump", metadata.to_str().unwrap()], b"");
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains(metadata.to_str().unwrap()) && refused.err.contains("Raft log"), "{refused:?}");
+    std::fs::write(&segment, [7; 100]).unwrap();
+    let damaged = chronik(&["dump", segment.to_str().unwrap()], b"");
+    assert_eq!(damaged.code, 1, "{damaged:?}");
+    assert!(damaged.err.contains(segment.to_str().unwrap()), "which of the files: {damaged:?}");
 }
 
 #[test]
@@ -171,6 +186,10 @@ fn benches_report_their_figures() {
         node.run(&["bench", "produce", "bench", "--records", "5000", "--size", "100", "--output", "json"]).json();
     assert_eq!(produced["records"], 5000);
     assert!(produced["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
+    let large = node.run(&["bench", "produce", "bench", "--records", "1", "--size", "20000000"]);
+    assert_eq!(large.code, 1, "{large:?}");
+    assert!(large.err.contains("max.message.bytes"), "{large:?}");
+    assert_eq!(node.run(&["bench", "produce", "bench", "--size", "99999999999"]).code, 2);
     let consumed = node.run(&["bench", "consume", "bench", "--output", "json"]).json();
     assert_eq!(consumed["records"], 5000);
 }
@@ -236,7 +255,67 @@ fn usage_errors_exit_with_2_and_help_with_0() {
     assert_eq!(chronik(&["topic", "create"], b"").code, 2);
     assert_eq!(chronik(&["nonsense"], b"").code, 2);
     assert_eq!(chronik(&["consume", "t", "--format", "%x"], b"").code, 2);
+    for addresses in ["localhost", ":9092", "localhost:kafka", "localhost:9092,other", ",", "http://localhost:9092"] {
+        let failed = chronik(&["topic", "list", "--bootstrap", addresses], b"");
+        assert_eq!(failed.code, 2, "{failed:?}");
+        assert!(failed.err.contains("HOST:PORT"), "{failed:?}");
+    }
     assert_eq!(chronik(&["--help"], b"").code, 0);
     assert!(chronik(&["completions", "bash"], b"").ok().contains("chronik"));
     assert_eq!(chronik(&["version", "--output", "json"], b"").json()["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// A development cluster of one node; killed when dropped, and its node with it.
+struct Dev(Child);
+
+impl Dev {
+    fn command(folder: &Path, port: u16) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["dev", "--nodes", "1", "--base-port", &port.to_string(), "--data-dir", folder.to_str().unwrap()]);
+        command
+    }
+
+    /// Starts it and waits until it serves.
+    fn start(folder: &Path, port: u16) -> Self {
+        let mut child = Self::command(folder, port).stdout(Stdio::piped()).spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
+        let dev = Self(child);
+        let said = lines.map_while(Result::ok).find(|line| line.contains("serves"));
+        assert!(said.is_some_and(|line| line.starts_with("1 node serves localhost:")));
+        dev
+    }
+
+    fn is_refused(folder: &Path, port: u16, parts: [&str; 2]) {
+        let output = Self::command(folder, port).output().expect("it starts");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        assert!(output.stdout.is_empty(), "nothing is served");
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let stopped = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        assert!(stopped.expect("kill is there").success() && self.0.wait().expect("it is our child").success());
+    }
+}
+
+/// A port for a development cluster of one node, which takes three more behind it.
+fn base_port() -> u16 {
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let ports = std::iter::repeat_with(|| free_ports(1)[0]);
+    let mut with_all = ports.take(1000).filter(|port| [199, 299, 399].into_iter().all(|behind| free(port + behind)));
+    with_all.next().expect("there are free ports")
+}
+
+#[test]
+fn a_second_development_cluster_in_the_place_of_the_first_is_refused() {
+    let folders = tempfile::tempdir().expect("a folder");
+    let (first, second) = (folders.path().join("first"), folders.path().join("second"));
+    let port = base_port();
+    let _dev = Dev::start(&first, port);
+    Dev::is_refused(&second, port, [&format!("127.0.0.1:{port}"), "--base-port"]);
+    Dev::is_refused(&first, base_port(), [first.to_str().unwrap(), "in use"]);
 }

@@ -4,6 +4,7 @@
 mod layout;
 mod member;
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use super::topic::parse_pair;
+use crate::config;
 use layout::Layout;
 use member::Member;
 
@@ -41,6 +43,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let layout = Layout::new(args.nodes, args.base_port, args.data_dir, args.set);
+    check(&layout)?;
     let mut members = Vec::new();
     for node in layout.nodes() {
         members.push(Member::start(&layout, node)?);
@@ -57,6 +60,21 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     };
     let stopped = join_all(members.iter_mut().map(Member::stop)).await;
     outcome.and(stopped.into_iter().collect())
+}
+
+/// Whether the nodes may be started so. Another cluster that is served at these addresses would be taken for this one.
+fn check(layout: &Layout) -> Result<(), Failure> {
+    for node in layout.nodes() {
+        let config = config::load(None, [], layout.settings(node)).map_err(|why| Failure::Usage(why.to_string()))?;
+        let links = &config.cluster;
+        for address in [&config.kafka_addr, &links.wal_receiver_addr, &links.grpc_addr, &config.http_addr] {
+            let bound = TcpListener::bind((address.host.as_str(), address.port));
+            let cannot =
+                |why| Failure::Usage(format!("node {node} can't listen on {address} (see --base-port): {why}"));
+            bound.map_err(cannot)?;
+        }
+    }
+    Ok(())
 }
 
 fn failed(why: impl std::fmt::Display) -> Failure {
@@ -88,14 +106,15 @@ fn tell(layout: &Layout, members: &[Member]) -> Result<(), Failure> {
     let first = members.first().expect("there is a node because the arguments say so").pid();
     let (replicas, admin) = (layout.replicas(), layout.admin());
     let text = format!(
-        "\n{} nodes serve {bootstrap}; data and logs are in {}. Ctrl-C stops them.\n\nTo try it, in another terminal:\n\
+        "\n{} serve{} {bootstrap}; data and logs are in {}. Ctrl-C stops them.\n\nTo try it, in another terminal:\n\
          \x20 export CHRONIK_BOOTSTRAP={bootstrap} CHRONIK_ADMIN={admin}\n\
          \x20 {program} topic create greetings --partitions 3 --replication-factor {replicas}\n\
          \x20 echo 'hello, log' | {program} produce greetings\n\
          \x20 {program} consume greetings --from-beginning --exit-at-end\n\
          \x20 {program} cluster status\n\
          \x20 kill -9 {first}    # node 0: it comes back by itself\n\n",
-        members.len(),
+        if members.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", members.len()) },
+        if members.len() == 1 { "s" } else { "" },
         layout.data_dir().display(),
     );
     std::io::stdout().write_all(text.as_bytes()).map_err(failed)

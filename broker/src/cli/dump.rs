@@ -28,17 +28,21 @@ pub(super) fn run(args: &DumpArgs, shared: &Shared) -> Result<(), Failure> {
         if path.is_dir() {
             return Err(Failure::Usage(format!("{} is a folder: name the files in it", path.display())));
         }
+        if is_in(path, crate::datadir::META) {
+            let what = "belongs to the metadata's Raft log, not to a topic: cluster status and topic describe show it";
+            return Err(Failure::Usage(format!("{} {what}", path.display())));
+        }
         let bytes = fs::read(path).map_err(|why| Failure::Failed(format!("read {}: {why}", path.display())))?;
         match path.extension().and_then(OsStr::to_str) {
-            Some("log") => segment::dump(Bytes::from(bytes), args.records, shared)?,
+            Some("log") => segment::dump(path, Bytes::from(bytes), args.records, shared)?,
             Some("index") => index::dump(path, shared)?,
-            _ if is_journal(path) => journal::dump(&bytes, shared)?,
+            _ if is_in(path, crate::node::JOURNAL_DIR) => journal::dump(&bytes, shared)?,
             _ => return Err(Failure::Usage(format!("{} is no segment, index or journal file", path.display()))),
         }
     }
     Ok(())
 }
 
-fn is_journal(path: &Path) -> bool {
-    path.parent().and_then(Path::file_name) == Some(OsStr::new(crate::node::JOURNAL_DIR))
+fn is_in(path: &Path, folder: &str) -> bool {
+    path.parent().and_then(Path::file_name) == Some(OsStr::new(folder))
 }

@@ -31,6 +31,7 @@ pub use exit::Failure;
 use output::{Output, OutputFormat};
 
 use crate::client::{Client, ClientError, DEFAULT_BOOTSTRAP};
+use crate::config::HostPort;
 use crate::log::Compression;
 
 /// A Kafka-compatible broker and its tools.
@@ -85,12 +86,23 @@ struct Shared {
         value_name = "HOST:PORT[,…]",
         default_value = DEFAULT_BOOTSTRAP,
         env = "CHRONIK_BOOTSTRAP",
-        hide_env = true
+        hide_env = true,
+        value_parser = addresses
     )]
     bootstrap: String,
     /// How to print: for people or for programs
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = OutputFormat::Table)]
     output: OutputFormat,
+}
+
+/// The addresses as they are written, when that is how addresses are written.
+fn addresses(text: &str) -> Result<String, String> {
+    let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let well_written = |item: &str| !item.starts_with(':') && item.parse::<HostPort>().is_ok();
+    if items().next().is_none() || !items().all(well_written) {
+        return Err("must be HOST:PORT[,HOST:PORT…]".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 impl Shared {

@@ -164,28 +164,59 @@ impl SegmentIndex {
     /// Writes entries below `durable` bytes to the file: full pages, and with `all` the rest too. Frees their memory.
     /// Not synced: a crash may lose it, and then it is built again.
     pub fn store(&mut self, disk: &dyn Disk, durable: u32, all: bool) -> io::Result<()> {
+        if let Some(unstored) = self.unstored(durable, all) {
+            unstored.write(disk)?;
+            self.stored(&unstored);
+        }
+        Ok(())
+    }
+
+    /// What `store` would write, for those who must not hold the index while the disk works; `None` when there is nothing.
+    pub fn unstored(&self, durable: u32, all: bool) -> Option<Unstored> {
         let below = self.tail.partition_point(|entry| entry.position < durable);
         let count = if all { below } else { below / PAGE_ENTRIES * PAGE_ENTRIES };
-        if count == 0 {
-            return Ok(());
+        let entries = self.tail[..count].to_vec();
+        (count > 0).then(|| Unstored { path: self.path.clone(), first_page: self.pages, entries })
+    }
+
+    /// Frees the memory of what was written meanwhile. Of an index that was cut or built again since, nothing: what its
+    /// file has too much is overwritten, or found out, as after a crash.
+    pub fn stored(&mut self, written: &Unstored) {
+        if self.pages == written.first_page && self.tail.starts_with(&written.entries) {
+            self.pages += written.pages();
+            self.tail.drain(..written.entries.len());
+            self.tail.shrink_to_fit();
         }
-        let file = disk.open(&self.path, OpenMode::Create)?;
-        let mut bytes = Vec::with_capacity(count.div_ceil(PAGE_ENTRIES) * PAGE_BYTES);
-        for (page, entries) in (self.pages..).zip(self.tail[..count].chunks(PAGE_ENTRIES)) {
-            encode_page(page, entries, &mut bytes);
-        }
-        file.write_all_at(&[IoSlice::new(&bytes)], u64::from(self.pages) * PAGE_BYTES as u64)?;
-        let pages = self.pages + (bytes.len() / PAGE_BYTES) as u32;
-        file.set_len(u64::from(pages) * PAGE_BYTES as u64)?;
-        self.pages = pages;
-        self.tail.drain(..count);
-        self.tail.shrink_to_fit();
-        Ok(())
     }
 
     /// Entries in memory.
     pub fn in_memory(&self) -> usize {
         self.tail.len()
+    }
+}
+
+/// Entries on their way to the file.
+#[derive(Debug)]
+pub struct Unstored {
+    path: PathBuf,
+    first_page: u32,
+    entries: Vec<IndexEntry>,
+}
+
+impl Unstored {
+    fn pages(&self) -> u32 {
+        self.entries.len().div_ceil(PAGE_ENTRIES) as u32
+    }
+
+    /// Writes them, as the last of the file.
+    pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        let file = disk.open(&self.path, OpenMode::Create)?;
+        let mut bytes = Vec::with_capacity(self.pages() as usize * PAGE_BYTES);
+        for (page, entries) in (self.first_page..).zip(self.entries.chunks(PAGE_ENTRIES)) {
+            encode_page(page, entries, &mut bytes);
+        }
+        file.write_all_at(&[IoSlice::new(&bytes)], u64::from(self.first_page) * PAGE_BYTES as u64)?;
+        file.set_len(u64::from(self.first_page + self.pages()) * PAGE_BYTES as u64)
     }
 }
 
@@ -351,6 +382,25 @@ mod tests {
             file.write_all_at(&[IoSlice::new(&bytes)], 0).expect("written");
             let _ = SegmentIndex::open(&disk, "i".into(), size);
         }
+    }
+
+    #[test]
+    fn an_index_that_was_cut_while_it_was_written_keeps_what_is_left_in_memory() {
+        let disk = SimDisk::new();
+        let mut index = SegmentIndex::empty("i".into());
+        let noted = entries(&[(1, 5000, 1); 40]);
+        for entry in &noted {
+            index.note(*entry, 1);
+        }
+        let unstored = index.unstored(u32::MAX, true).expect("there are some");
+        index.truncate(&disk, noted[20].position).expect("cut");
+        unstored.write(&disk).expect("written");
+        index.stored(&unstored);
+        assert_eq!(index.in_memory(), 20);
+        assert_eq!(index.find(Target::Offset(u32::MAX)).expect("in memory"), noted[19]);
+        index.store(&disk, u32::MAX, true).expect("stored");
+        assert_eq!(find(&index, &disk, Target::Offset(u32::MAX)), noted[19]);
+        assert_eq!(read_all(&(Arc::new(disk) as Arc<dyn Disk>), Path::new("i")).expect("whole"), noted[..20]);
     }
 
     #[test]

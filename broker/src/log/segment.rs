@@ -185,11 +185,16 @@ impl Segment {
         Ok(header.is_ok_and(|it| it.base_offset == self.base.get() + i64::from(entry.relative_offset)))
     }
 
-    /// Writes the index of the first `durable` bytes; `all` also frees its memory as far as it can.
+    /// Writes the index of the first `durable` bytes; `all` also frees its memory as far as it can. Appends and readers
+    /// don't wait for the disk meanwhile. Only one who cuts or replaces the segment's files may not do so at the same time.
     pub(super) fn store_index(&self, disk: &dyn Disk, durable: u32, all: bool) -> Result<(), LogError> {
-        let mut index = self.index.lock();
-        let Some(index) = index.as_mut() else { return Ok(()) };
-        index.store(disk, durable, all).map_err(LogError::io("writing", &self.index_path()))
+        let unstored = self.index.lock().as_ref().and_then(|index| index.unstored(durable, all));
+        let Some(unstored) = unstored else { return Ok(()) };
+        unstored.write(disk).map_err(LogError::io("writing", &self.index_path()))?;
+        if let Some(index) = self.index.lock().as_mut() {
+            index.stored(&unstored);
+        }
+        Ok(())
     }
 
     /// Forgets what the index says of appends that were taken back; touches no file.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use parking_lot::Mutex;
 use rand::RngCore;
 use serde::Serialize;
@@ -19,16 +20,20 @@ use crate::client::records::NewRecord;
 
 /// Different values that records take turns with: they compress about as text does.
 const VALUES: usize = 256;
+/// Bytes that they take together, at most; one may be larger.
+const VALUES_BYTES: usize = 32 << 20;
+/// No broker with default settings takes a request of that size.
+const MAX_VALUE_BYTES: u64 = 100 << 20;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BenchProduceArgs {
-    /// The topic; it must exist
+    /// The topic
     topic: String,
     /// How many records
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     records: u64,
     /// Bytes of each value
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = value_bytes())]
     size: usize,
     /// Records a second (default: as many as go)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -42,6 +47,10 @@ pub(in crate::cli) struct BenchProduceArgs {
     /// Bytes of one batch
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
     batch_bytes: usize,
+}
+
+fn value_bytes() -> impl TypedValueParser<Value = usize> {
+    RangedU64ValueParser::new().range(..=MAX_VALUE_BYTES)
 }
 
 #[derive(Serialize)]
@@ -97,7 +106,7 @@ async fn send_all(producer: &Producer, args: &BenchProduceArgs, started: Instant
             // The tasks that send share this thread.
             tokio::task::yield_now().await;
         }
-        let value = values[number as usize % VALUES].clone();
+        let value = values[number as usize % values.len()].clone();
         producer.send(NewRecord { value: Some(value), timestamp_ms: now_ms(), ..NewRecord::default() }).await?;
         progress.tick();
     }
@@ -112,11 +121,11 @@ fn values(size: usize) -> Vec<Bytes> {
         random.fill_bytes(&mut bytes);
         bytes.into_iter().map(|byte: u8| b'a' + (byte & 0x0f)).collect()
     };
-    (0..VALUES).map(&mut value).collect()
+    (0..(VALUES_BYTES / size.max(1)).clamp(1, VALUES)).map(&mut value).collect()
 }
 
 fn report(args: &BenchProduceArgs, elapsed: Duration, latencies: &Histogram) -> Report {
-    let bytes = args.records * args.size as u64;
+    let bytes = args.records.saturating_mul(args.size as u64);
     Report {
         records: args.records,
         bytes,
@@ -148,4 +157,20 @@ fn people(report: &Report) -> String {
         latency.p999,
         latency.max
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_differ_as_far_as_memory_allows() {
+        assert_eq!(values(0).len(), VALUES);
+        assert_eq!(values(256).len(), VALUES);
+        for size in [1 << 20, 20 << 20] {
+            let values = values(size);
+            assert!(values.iter().map(Bytes::len).sum::<usize>() <= VALUES_BYTES && values[0].len() == size);
+        }
+        assert_eq!(values(VALUES_BYTES + 1).len(), 1, "there must be one");
+    }
 }

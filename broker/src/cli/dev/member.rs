@@ -20,6 +20,8 @@ use crate::cli::Failure;
 const ASK_EVERY: Duration = Duration::from_millis(50);
 /// A node that ends sooner after its start is not started again: it would not do better.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
+/// The exit code of a node that can't start with its settings or its data folder: it would not do better either.
+const REFUSED: i32 = 2;
 /// Bytes of a log's end that are shown when a node can't go on.
 const LOG_TAIL: u64 = 2000;
 
@@ -68,7 +70,7 @@ impl Member {
 
     /// Starts the node again after its process ended so, unless it had hardly begun.
     pub(super) fn start_again(&mut self, status: ExitStatus) -> Result<(), Failure> {
-        if self.started.elapsed() < SHORT_LIFE {
+        if self.started.elapsed() < SHORT_LIFE || status.code() == Some(REFUSED) {
             return Err(self.cannot(status));
         }
         eprintln!("node {} ended ({status}); starting it again", self.node);
@@ -89,6 +91,12 @@ impl Member {
 
     fn cannot(&self, status: ExitStatus) -> Failure {
         let shown = self.log.display();
+        if status.code() == Some(REFUSED) {
+            // Its last words are the reason.
+            let log = tail(&self.log);
+            let why = log.lines().last().unwrap_or("it has left no reason");
+            return Failure::Usage(format!("node {}: {}", self.node, why.trim_start_matches("chronik: ")));
+        }
         failed(format!("node {} ended ({status}); the end of {shown}:\n{}", self.node, tail(&self.log)))
     }
 }

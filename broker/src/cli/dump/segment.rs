@@ -1,6 +1,7 @@
 //! A segment: record batches, back to back.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -46,12 +47,14 @@ struct Content {
     headers: Vec<(String, Option<String>)>,
 }
 
-pub(super) fn dump(data: Bytes, with_records: bool, shared: &Shared) -> Result<(), Failure> {
+pub(super) fn dump(path: &Path, data: Bytes, with_records: bool, shared: &Shared) -> Result<(), Failure> {
     let segment = read(data, with_records);
     shared.open().document(&segment, people)?;
     match segment.damage {
         None => Ok(()),
-        Some(damage) => Err(Failure::Failed(format!("after {} bytes: {damage}", segment.valid_bytes))),
+        Some(damage) => {
+            Err(Failure::Failed(format!("{}: after {} bytes: {damage}", path.display(), segment.valid_bytes)))
+        }
     }
 }
 

@@ -1,7 +1,11 @@
 //! Appending, reading, restarting, deleting.
 
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+
 use super::*;
-use crate::io::disk::Disk;
+use crate::io::disk::{DirEntry, Disk, DiskFile, OpenMode};
 
 #[test]
 fn what_is_appended_is_read_back_across_segments() {
@@ -219,4 +223,82 @@ fn time_look_ups_find_the_first_record_at_or_after() {
     );
     let max = |upto: i64| log.offset_of_max_timestamp(offset(upto)).expect("readable").map(|it| it.offset.get());
     assert_eq!((max(200), max(100), max(0)), (Some(199), Some(99), None));
+}
+
+/// A disk that takes its time to open a file: until somebody has read and appended, or has waited for long.
+struct Slow {
+    disk: SimDisk,
+    log: Arc<Log>,
+    served: AtomicBool,
+}
+
+impl Disk for Slow {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let log = self.log.clone();
+        let (done, waits) = mpsc::channel();
+        std::thread::spawn(move || {
+            let read = log.read_cached(offset(0), offset(1), 1000, true, false).expect("readable");
+            append(&log, batch(&["meanwhile"]), 0).expect("appended");
+            done.send(read.is_some()).expect("it is waited for");
+        });
+        self.served.store(waits.recv_timeout(Duration::from_secs(10)) == Ok(true), Ordering::Relaxed);
+        self.disk.open(path, mode)
+    }
+
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        unreachable!("an index has its folder")
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("an index keeps its name")
+    }
+
+    fn remove_file(&self, _: &Path) -> io::Result<()> {
+        unreachable!("an index is written over")
+    }
+
+    fn remove_dir_all(&self, _: &Path) -> io::Result<()> {
+        unreachable!("an index is written over")
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<DirEntry>> {
+        unreachable!("an index is known by name")
+    }
+
+    fn exists(&self, _: &Path) -> io::Result<bool> {
+        unreachable!("an index that is missing is made")
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        unreachable!("an index is not synced")
+    }
+
+    fn sync_filesystem(&self, _: &Path) -> io::Result<()> {
+        unreachable!("an index is not synced")
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        unreachable!("an index asks for no room")
+    }
+
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        unreachable!("an index is not locked")
+    }
+}
+
+/// Reactors read and append: none may wait until background work has written.
+#[test]
+fn nobody_waits_while_the_index_is_written() {
+    let node = Node::start(SimDisk::new());
+    let log = node.log(LogConfig { segment_bytes: 1 << 20, ..small() });
+    for _ in 0..10 {
+        append_flushed(&node, &log, batch(&["value"]));
+    }
+    let slot = log.state.lock().active().clone();
+    let slow = Slow { disk: node.disk.clone(), log: log.clone(), served: AtomicBool::new(false) };
+    slot.segment.store_index(&slow, slot.flushed_size, true).expect("stored");
+    assert!(slow.served.load(Ordering::Relaxed), "a reader and an appender wait for the disk");
+    node.wal.sync_all().expect("synced");
+    let node = node.restart();
+    assert_eq!(values(&node.log(small())).len(), 11);
 }
