@@ -355,7 +355,8 @@ fn find_duplicate(known: &Producer, header: &BatchHeader) -> Option<Verdict> {
     let same = |batch: &&RememberedBatch| {
         batch.base_sequence() == header.base_sequence && batch.last_sequence == header.last_sequence()
     };
-    let batch = known.batches.iter().find(same)?;
+    // A leader that began behind a batch has taken its retry as new, so that it may be known twice.
+    let batch = known.batches.iter().rfind(same)?;
     Some(Verdict::Duplicate {
         base: Offset::new(batch.last_offset - i64::from(batch.offset_delta)),
         end: Offset::new(batch.last_offset + 1),

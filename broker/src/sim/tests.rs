@@ -10,7 +10,7 @@ const FOUND_WITHIN: u64 = 2_000;
 /// How a seed's scenario was drawn.
 type Drawn = fn(u64) -> Scenario;
 /// Seeds that found a bug, which has been mended since, and how their runs were drawn then.
-const FOUND: [(u64, Drawn, &str); 9] = [
+const FOUND: [(u64, Drawn, &str); 10] = [
     (
         1476,
         Scenario::without_story,
@@ -40,6 +40,11 @@ const FOUND: [(u64, Drawn, &str); 9] = [
         "a checkpoint knew of an empty segment that a cut had removed: after a crash, what was written since was dropped",
     ),
     (204_288, Scenario::of, "a stop was marked as clean though the metadata's disk had been full: no start after it"),
+    (
+        6_007_250,
+        Scenario::of,
+        "a retry was told a place that was deleted, where another leader had given the batch a new one",
+    ),
 ];
 
 /// Runs a seed; panics, with the end of its story, when something does not hold.

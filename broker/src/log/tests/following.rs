@@ -106,12 +106,14 @@ fn a_hole_that_compaction_left_is_filled_and_survives_a_crash() {
     }
 }
 
+/// A producer's batch of one record.
+fn numbered(sequence: i32) -> Bytes {
+    let batch = BatchBuilder::new(Compression::None).record(START_MS, None, Some(b"value"));
+    batch.idempotent(ProducerId::new(7), ProducerEpoch::FIRST, sequence).build()
+}
+
 #[test]
 fn a_follower_knows_the_producers_of_its_batches() {
-    let numbered = |sequence: i32| {
-        let batch = BatchBuilder::new(Compression::None).record(START_MS, None, Some(b"value"));
-        batch.idempotent(ProducerId::new(7), ProducerEpoch::FIRST, sequence).build()
-    };
     let node = Node::start(SimDisk::new());
     let log = node.log(small());
     for sequence in 0..7 {
@@ -122,6 +124,20 @@ fn a_follower_knows_the_producers_of_its_batches() {
     log.begin_epoch(LeaderEpoch::new(1)).expect("begun");
     assert!(append(&log, numbered(5), 1).expect("known").duplicate, "a retry after the failover is no second record");
     assert!(!append(&log, numbered(6), 1).expect("new").duplicate, "what was cut off was not");
+}
+
+/// A leader that began behind a batch, deleted meanwhile, has taken its retry as new: those who know both tell the place of
+/// the one that may be there still.
+#[test]
+fn a_retry_gets_the_newest_of_its_places() {
+    let node = Node::start(SimDisk::new());
+    let log = node.log(small());
+    for (at, sequence) in [0, 1, 1].into_iter().enumerate() {
+        follow(&log, at as i64, placed(&numbered(sequence), at as i64, 0)).expect("it continues");
+    }
+    log.begin_epoch(LeaderEpoch::new(1)).expect("begun");
+    let again = append(&log, numbered(1), 1).expect("known");
+    assert_eq!((again.base_offset, again.duplicate), (offset(2), true));
 }
 
 #[test]
