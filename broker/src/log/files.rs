@@ -115,7 +115,11 @@ fn parse_offset(digits: &str) -> Option<Offset> {
     whole.then(|| digits.parse::<i64>().ok()).flatten().and_then(|offset| Offset::try_from(offset).ok())
 }
 
-/// Makes what was created, renamed or removed in a folder durable.
+/// Makes what was created, renamed or removed in a folder durable. A log's first write makes its folder: before it there is
+/// nothing to be made durable.
 pub fn sync_folder(disk: &dyn Disk, folder: &Path) -> Result<(), LogError> {
-    disk.sync_dir(folder).map_err(LogError::io("syncing", folder))
+    match disk.sync_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(LogError::io("syncing", folder)),
+    }
 }

@@ -348,13 +348,11 @@ impl<W> RaftCore<W> {
         must_sync: bool,
         effects: &mut Effects<W>,
     ) -> Result<(), RaftError> {
-        let installs = !snapshot.is_empty();
-        if installs {
-            self.raw.mut_store().install(hard_state, snapshot)?;
+        self.log_bytes += entries.iter().map(entry_bytes).sum::<u64>();
+        if !snapshot.is_empty() {
+            self.raw.mut_store().install(hard_state, snapshot, entries)?;
             self.restore(snapshot, effects)?;
-        }
-        if must_sync && !(installs && entries.is_empty()) {
-            self.log_bytes += entries.iter().map(entry_bytes).sum::<u64>();
+        } else if must_sync {
             self.raw.mut_store().persist(hard_state, entries)?;
         } else if let Some(hard_state) = hard_state {
             // Only the commit index moved.

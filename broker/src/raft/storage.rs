@@ -157,8 +157,14 @@ impl RaftWalStorage {
         self.hard_state.commit = self.hard_state.commit.max(commit);
     }
 
-    /// Replaces everything by a leader's snapshot.
-    pub fn install(&mut self, hard_state: Option<&HardState>, snapshot: &Snapshot) -> Result<(), RaftError> {
+    /// Replaces everything by a leader's snapshot, and the entries that follow it. They are one record with the hard state,
+    /// whose commit index may be one of theirs.
+    pub fn install(
+        &mut self,
+        hard_state: Option<&HardState>,
+        snapshot: &Snapshot,
+        entries: Vec<Entry>,
+    ) -> Result<(), RaftError> {
         let metadata = snapshot.get_metadata();
         let file = SnapshotFile {
             index: metadata.index,
@@ -172,7 +178,7 @@ impl RaftWalStorage {
         self.before = self.snapshot;
         self.entries.clear();
         self.set_commit(file.index);
-        self.persist(hard_state, Vec::new())?;
+        self.persist(hard_state, entries)?;
         self.segments.remove_through(file.index)
     }
 
@@ -303,14 +309,20 @@ impl Replayed {
     fn of(snapshot: Position, records: Vec<proto::LogRecord>) -> Result<Self, String> {
         let mut hard_state = HardState::default();
         let mut entries: VecDeque<Entry> = VecDeque::new();
-        let mut term_at_snapshot = None;
+        // Of a log that the snapshot, a leader's, has replaced: of that nothing is left.
+        let mut replaced = false;
         for record in records {
             let kept = record.hard_state.ok_or("a record has no hard state")?;
             (hard_state.term, hard_state.vote, hard_state.commit) = (kept.term, kept.vote, kept.commit);
+            if replaced && hard_state.commit >= snapshot.index {
+                // What contradicts the snapshot can't be committed: this is the first record after its installation.
+                entries.clear();
+                replaced = false;
+            }
             for entry in record.entries {
                 let entry = entry_from(entry)?;
                 if entry.index <= snapshot.index {
-                    term_at_snapshot = (entry.index == snapshot.index).then_some(entry.term);
+                    replaced = entry.index == snapshot.index && entry.term != snapshot.term;
                     entries.clear();
                     continue;
                 }
@@ -322,8 +334,8 @@ impl Replayed {
                 entries.push_back(entry);
             }
         }
-        if term_at_snapshot.is_some_and(|term| term != snapshot.term) {
-            // The crash came between installing a leader's snapshot and the record that ends the old log.
+        if replaced {
+            // The crash came before the first record after the installation.
             entries.clear();
         }
         if hard_state.term < snapshot.term {

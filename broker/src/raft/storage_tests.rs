@@ -48,8 +48,9 @@ enum Step {
     Vote(u64),
     /// Take a snapshot of the own state, so many 255ths of the way to the last entry, and compact.
     Compact(u8),
-    /// Install a leader's snapshot beyond the end of the log.
-    Install { beyond: u64 },
+    /// Install a leader's snapshot that contradicts the end of the log, or lies beyond it, and so many entries that follow
+    /// it and are committed too.
+    Install { beyond: u64, more: u64 },
     /// Close and open.
     Reopen,
 }
@@ -60,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(replaced, count, new_term, size)| Step::Append { replaced, count, new_term, size }),
         2 => (1_u64..4).prop_map(Step::Vote),
         2 => any::<u8>().prop_map(Step::Compact),
-        1 => (1_u64..4).prop_map(|beyond| Step::Install { beyond }),
+        1 => (0_u64..6, 0_u64..3).prop_map(|(beyond, more)| Step::Install { beyond, more }),
         1 => Just(Step::Reopen),
     ]
 }
@@ -104,10 +105,11 @@ fn next(model: &Model, step: &Step) -> Model {
             let index = next.snapshot.0 + (next.last() - next.snapshot.0) * u64::from(part) / 255;
             next.snapshot = (index, next.term_at(index));
         }
-        Step::Install { beyond } => {
+        Step::Install { beyond, more } => {
             next.term += 1;
-            let index = next.last() + beyond;
-            next.entries.resize(index as usize - 1, (next.term, Vec::new()));
+            let index = (next.last() + beyond).saturating_sub(2).max(next.snapshot.0 + 1);
+            next.entries.truncate(index as usize - 2);
+            next.entries.resize((index + more) as usize - 1, (next.term, Vec::new()));
             next.snapshot = (index, next.term);
         }
         Step::Reopen => {}
@@ -144,7 +146,10 @@ fn carry_out(
             let (index, term) = after.snapshot;
             let metadata = SnapshotMetadata { index, term, ..SnapshotMetadata::default() };
             let snapshot = Snapshot { metadata: Some(metadata).into(), ..Snapshot::default() };
-            storage.install(Some(&hard_state(after)), &snapshot)?;
+            let more =
+                (index + 1..=after.last()).map(|index| entry(index, &after.entries[index as usize - 2])).collect();
+            let committed = HardState { commit: after.last(), ..hard_state(after) };
+            storage.install(Some(&committed), &snapshot, more)?;
         }
         Step::Reopen => {
             drop(storage);
@@ -179,7 +184,7 @@ fn holds_installed_snapshot_only(storage: &RaftWalStorage, before: &Model, after
     let state = storage.initial_state().expect("in memory");
     let term_and_vote = (state.hard_state.term, state.hard_state.vote);
     storage.snapshot_index() == after.snapshot.0
-        && storage.last_index().expect("in memory") == after.last()
+        && storage.last_index().expect("in memory") == after.snapshot.0
         && (term_and_vote == (before.term, before.vote) || term_and_vote == (after.term, 0))
 }
 

@@ -10,7 +10,7 @@ const FOUND_WITHIN: u64 = 2_000;
 /// How a seed's scenario was drawn.
 type Drawn = fn(u64) -> Scenario;
 /// Seeds that found a bug, which has been mended since, and how their runs were drawn then.
-const FOUND: [(u64, Drawn, &str); 10] = [
+const FOUND: [(u64, Drawn, &str); 12] = [
     (
         1476,
         Scenario::without_story,
@@ -44,6 +44,16 @@ const FOUND: [(u64, Drawn, &str); 10] = [
         6_007_250,
         Scenario::of,
         "a retry was told a place that was deleted, where another leader had given the batch a new one",
+    ),
+    (
+        7_001_422,
+        Scenario::of,
+        "a start dropped what was persisted after a snapshot that contradicted the old log's entry",
+    ),
+    (
+        7_007_426,
+        Scenario::of,
+        "a full disk refused a log's first records, and the node ended for want of the log's folder",
     ),
 ];
 

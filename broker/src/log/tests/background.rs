@@ -7,7 +7,7 @@ use crate::ids::{ProducerEpoch, ProducerId};
 use crate::io::disk::{Disk, OpenMode};
 use crate::log::files;
 
-const ENOSPC: i32 = 28;
+pub(super) const ENOSPC: i32 = 28;
 
 fn cleanable() -> LogConfig {
     LogConfig { segment_bytes: 600, min_cleanable_dirty_ratio: 0.0, ..compacted() }

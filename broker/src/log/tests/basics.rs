@@ -4,7 +4,9 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
+use super::background::ENOSPC;
 use super::*;
+use crate::io::disk::sim::Operation;
 use crate::io::disk::{DirEntry, Disk, DiskFile, OpenMode};
 
 #[test]
@@ -203,6 +205,23 @@ fn a_full_disk_refuses_and_recovers_by_itself() {
     for seed in 0..10 {
         assert_eq!(values(&Node::start(node.disk.crash(seed)).log(small())), expected);
     }
+}
+
+#[test]
+fn a_log_whose_first_records_were_refused_has_no_folder_and_is_maintained_all_the_same() {
+    let node = Node::start(SimDisk::new());
+    // Whose it is, and segments.
+    (1..=5).for_each(|n| node.disk.fail(Operation::Create, "topic/0", n, ENOSPC));
+    let log = node.log(LogConfig { segment_bytes: 100, ..small() });
+    node.wal.sync_all().expect("refused");
+    for value in ["refused", "too"] {
+        append(&log, batch(&[value]), 0).expect("the WAL finds out later");
+    }
+    node.wal.sync_all().expect("refused");
+    assert!(!node.disk.exists(folder()).expect("known"));
+    node.store.maintain().expect("there is nothing to be removed");
+    append_flushed(&node, &log, batch(&["again"]));
+    assert_eq!(values(&log), ["again"]);
 }
 
 #[test]
