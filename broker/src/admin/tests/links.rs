@@ -22,7 +22,9 @@ async fn links(authority: &Authority, node: i32) -> (Arc<TlsNetwork>, TempDir) {
 /// What went wrong, and its causes.
 fn causes(status: &Status) -> String {
     let first: &dyn std::error::Error = status;
-    std::iter::successors(Some(first), |cause| cause.source()).map(|cause| format!("{cause}; ")).collect()
+    let each: Vec<String> =
+        std::iter::successors(Some(first), |cause| cause.source()).map(ToString::to_string).collect();
+    each.join("; ")
 }
 
 #[tokio::test]
