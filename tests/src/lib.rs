@@ -11,7 +11,7 @@ pub mod tap;
 pub mod wire;
 
 pub use cluster::Cluster;
-pub use process::{Finished, Node, NodeBuilder, chronik};
+pub use process::{Finished, Node, NodeBuilder, chronik, chronik_in};
 
 /// Says, past the capture of a test's output, that a test can't run here.
 pub fn skip(why: &str) {

@@ -79,9 +79,18 @@ fn without_test_variables(command: &mut Command) {
 
 /// Runs `chronik` with arguments to its end; `input` is its standard input.
 pub fn chronik(arguments: &[&str], input: &[u8]) -> Finished {
+    chronik_in(&[], arguments, input)
+}
+
+/// The same, with these variables in its environment.
+///
+/// # Panics
+/// When it can't be run.
+pub fn chronik_in(environment: &[(&str, &str)], arguments: &[&str], input: &[u8]) -> Finished {
     let mut command = Command::new(binary());
     without_test_variables(&mut command);
     let mut child = command
+        .envs(environment.iter().copied())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -7,7 +7,7 @@ use chronik_tests::certificates::{Authority, replace};
 use chronik_tests::cluster::{CLUSTER_ID, PartitionState, wait_for};
 use chronik_tests::load::{BETWEEN_FAULTS, Load, TOPIC, aside};
 use chronik_tests::process::ANY_PORTS;
-use chronik_tests::{Cluster, Finished, chronik};
+use chronik_tests::{Cluster, Finished, chronik, chronik_in};
 use tempfile::TempDir;
 
 /// Credentials of three nodes and an operator, in folders of their own.
@@ -74,10 +74,41 @@ async fn a_cluster_streams_under_tls_and_lets_in_whom_its_authority_names() {
         let elsewhere = own.path().join("elsewhere");
         authority.issue(&elsewhere, "chronik://elsewhere/operator", &authority.pem());
         let refused = nodes(&cluster, &elsewhere);
-        assert!(refused.code == 1 && refused.err.contains("the certificate is of"), "{refused:?}");
+        // The command refuses the node before the node refuses the command: each wants the other to be of its own cluster.
+        assert!(refused.code == 1 && refused.err.contains("not of a node of elsewhere"), "{refused:?}");
     });
     load.verify(&cluster).await;
     aside(|| cluster.assert_equal_logs(TOPIC));
+}
+
+/// A process beside a broker is the node that the broker's settings name, wherever it got its certificate from.
+#[test]
+fn the_admin_port_refuses_another_nodes_certificate() {
+    let credentials = Credentials::issue(&Authority::new());
+    let cluster = credentials.cluster();
+    let nodes_in = |environment: &[(&str, &str)], folder: &Path| {
+        let (admin, folder) = (cluster.admin(), folder.to_string_lossy());
+        let arguments = ["cluster", "nodes", "--output", "json", "--admin", &admin, "--tls-dir", &folder];
+        chronik_in(environment, &arguments, b"")
+    };
+    let pod = |index| [("CHRONIK_POOL_FIRST_NODE_ID", "0"), ("CHRONIK_POD_INDEX", index)];
+    let let_in = [
+        nodes_in(&pod("1"), &credentials.node(1)),
+        nodes_in(&[("CHRONIK_NODE_ID", "1")], &credentials.node(1)),
+        nodes_in(&[], &credentials.node(1)),
+        nodes_in(&pod("1"), &credentials.operator()),
+    ];
+    for asked in let_in {
+        assert_eq!(asked.code, 0, "{asked:?}");
+    }
+    for environment in [&pod("1")[..], &[("CHRONIK_NODE_ID", "1")]] {
+        let refused = nodes_in(environment, &credentials.node(2));
+        assert_eq!(refused.code, 1, "{refused:?}");
+        let why = format!("the certificate is of node 2 of {CLUSTER_ID}, and the caller says that it is node 1");
+        assert!(refused.err.contains(&why), "{refused:?}");
+    }
+    let unclear = nodes_in(&[("CHRONIK_POD_INDEX", "1")], &credentials.node(1));
+    assert!(unclear.code == 2 && unclear.err.contains("without pool_first_node_id"), "{unclear:?}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub mod targets;
 mod tests;
 mod write;
 
-pub use caller::OfCluster;
-pub use nodes::{GrpcNodes, Nodes, channel};
+pub use caller::{Callers, Claim};
+pub use nodes::{Client, GrpcNodes, Nodes, client};
 pub use quorum::LeaderView;
 pub use service::{AdminOptions, AdminService, HeldReplicas};

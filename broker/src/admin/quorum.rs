@@ -31,7 +31,7 @@ impl QuorumView for LeaderView {
             }
             let image = self.membership.image();
             let Some(leader) = own.leader.and_then(|leader| image.member(leader)) else { return own };
-            match self.nodes.raft(&leader.address).await {
+            match self.nodes.raft(leader.node, &leader.address).await {
                 Ok(group) => as_the_leader_sees_it(own, &group),
                 Err(status) => {
                     tracing::debug!(leader = leader.node.get(), %status, "the leader's view of the Raft group is missing");

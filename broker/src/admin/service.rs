@@ -141,7 +141,7 @@ impl AdminService {
         let alive = others.filter_map(|node| image.node(node).filter(|node| !node.fenced));
         let asked = alive.filter_map(|node| Some((node.id, node.grpc.as_ref()?.to_string())));
         let answers = asked.map(|(node, address)| async move {
-            match self.0.nodes.replicas(&address).await {
+            match self.0.nodes.replicas(node, &address).await {
                 // Another node at this address would answer for itself.
                 Ok(answer) if answer.node == node.get() => Some(answer),
                 Ok(_) => None,

@@ -13,7 +13,7 @@ use super::nodes::{Asking, Nodes};
 use super::proto::admin_server::Admin;
 use super::proto::*;
 use super::service::{AdminOptions, AdminService, HeldReplicas, Totals};
-use super::{GrpcNodes, LeaderView};
+use super::{Claim, GrpcNodes, LeaderView};
 use crate::config::{Settings, load};
 use crate::ids::{BrokerEpoch, NodeId, PartitionIndex, TopicId, TopicPartition};
 use crate::io::clock::SystemClock;
@@ -23,6 +23,8 @@ use crate::metadata::testing::{InstantPlane, node};
 use crate::metadata::{
     AlterPartition, Command, ConfigResource, Endpoint, Image, MetadataPlane, NewTopic, Node as Registered, Outcome,
 };
+
+mod links;
 
 /// What a node holds, as a test says.
 #[derive(Default)]
@@ -53,13 +55,13 @@ impl Direct {
 }
 
 impl Nodes for Direct {
-    fn raft<'a>(&'a self, address: &'a str) -> Asking<'a, RaftGroup> {
+    fn raft<'a>(&'a self, _node: NodeId, address: &'a str) -> Asking<'a, RaftGroup> {
         Box::pin(async move {
             Ok(self.service(address)?.describe_raft(Request::new(DescribeRaftRequest {})).await?.into_inner())
         })
     }
 
-    fn replicas<'a>(&'a self, address: &'a str) -> Asking<'a, DescribeReplicasResponse> {
+    fn replicas<'a>(&'a self, _node: NodeId, address: &'a str) -> Asking<'a, DescribeReplicasResponse> {
         Box::pin(async move {
             Ok(self.service(address)?.describe_replicas(Request::new(DescribeReplicasRequest {})).await?.into_inner())
         })
@@ -501,17 +503,18 @@ async fn over_the_network() {
     let served = admin_server::AdminServer::new(cluster.services[0].clone());
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     let server = tokio::spawn(tonic::transport::Server::builder().add_service(served).serve_with_incoming(incoming));
-    let nodes = GrpcNodes::new(Arc::new(RealNetwork));
-    assert_eq!(nodes.raft(&address).await.expect("answered").leader, Some(0));
-    let held = nodes.replicas(&address).await.expect("answered").replicas;
+    let nodes = GrpcNodes::new(Arc::new(RealNetwork), "c", Claim::node(id(1), None));
+    assert_eq!(nodes.raft(id(0), &address).await.expect("answered").leader, Some(0));
+    let held = nodes.replicas(id(0), &address).await.expect("answered").replicas;
     assert_eq!(held, [Replica { topic: "t".to_owned(), partition: 0, bytes: 10 }]);
     server.abort();
     assert!(server.await.expect_err("stopped").is_cancelled());
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = nobody.local_addr().expect("bound").to_string();
     drop(nobody);
-    let gone =
-        tokio::time::timeout(Duration::from_secs(20), nodes.raft(&address)).await.expect("no waiting for the dead");
+    let gone = tokio::time::timeout(Duration::from_secs(20), nodes.raft(id(0), &address))
+        .await
+        .expect("no waiting for the dead");
     assert_eq!(gone.err().map(|status| status.code()), Some(Code::Unavailable));
 }
 

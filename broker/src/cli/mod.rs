@@ -8,6 +8,7 @@ mod completions;
 mod consume;
 mod dev;
 mod dump;
+mod environment;
 mod exit;
 mod format;
 mod group;

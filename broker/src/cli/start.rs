@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::environment::environment;
 use super::topic::parse_pair;
 use crate::config::{self, Config};
 use crate::node::NodeError;
@@ -99,8 +100,5 @@ fn end_on_panic() {
 }
 
 fn load(args: &StartArgs) -> Result<Config, Failure> {
-    // A variable that is no text can't be a setting.
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    config::load(args.config.as_deref(), environment, args.settings()).map_err(|why| Failure::Usage(why.to_string()))
+    config::load(args.config.as_deref(), environment(), args.settings()).map_err(|why| Failure::Usage(why.to_string()))
 }

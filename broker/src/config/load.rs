@@ -30,6 +30,21 @@ pub fn load(
     assemble(given)
 }
 
+/// The id of the node whose environment this is; `None` where it names none. What else is there is passed over.
+///
+/// # Errors
+/// It names a node by half, twice, or by what is no id.
+pub fn node_id_in_environment(
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Option<NodeId>, ConfigError> {
+    const NAMES: [&str; 4] =
+        ["CHRONIK_NODE_ID", "CHRONIK_BROKER_ID", "CHRONIK_POOL_FIRST_NODE_ID", "CHRONIK_POD_INDEX"];
+    let mut given = Vec::new();
+    read_environment(environment.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str())), &mut given)?;
+    let chosen = choose(given)?;
+    if chosen.is_empty() { Ok(None) } else { node_id_in(&chosen).map(Some) }
+}
+
 /// The value that counts for each setting, by the name that it is kept by. Under one name the later source counts;
 /// several names of one setting must agree, wherever they were given.
 fn choose(given: Vec<Given>) -> Result<BTreeMap<&'static str, Given>, ConfigError> {
@@ -324,6 +339,20 @@ mod tests {
             let error = loaded("", &[(given, "1")], &[]).expect_err("one half is no id").to_string();
             assert!(error.contains(given) && error.contains(missing), "{error}");
         }
+    }
+
+    #[test]
+    fn the_environment_alone_may_name_the_node() {
+        let named = |environment: &[(&str, &str)]| {
+            let named = node_id_in_environment(pairs(environment)).map_err(|why| why.to_string());
+            named.map(|id| id.map(NodeId::get))
+        };
+        assert_eq!(named(&[("CHRONIK_NO_SETTING", "1"), ("HOME", "/")]), Ok(None));
+        assert_eq!(named(&[("CHRONIK_NODE_ID", "2")]), Ok(Some(2)));
+        assert_eq!(named(&[("CHRONIK_BROKER_ID", "2"), ("CHRONIK_NODE_ID", "2")]), Ok(Some(2)));
+        assert_eq!(named(&[("CHRONIK_POOL_FIRST_NODE_ID", "100"), ("CHRONIK_POD_INDEX", "2")]), Ok(Some(102)));
+        assert!(named(&[("CHRONIK_POD_INDEX", "2")]).is_err_and(|why| why.contains("without pool_first_node_id")));
+        assert!(named(&[("CHRONIK_NODE_ID", "x")]).is_err_and(|why| why.contains("whole number")));
     }
 
     #[test]

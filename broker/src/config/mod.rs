@@ -29,7 +29,7 @@ pub use definition::{Definition, InvalidValue, Update, Valid};
 pub use error::ConfigError;
 pub use group::{CLIENT_METRICS, GROUP, group_synonym};
 pub use layers::{Layers, Source, Synonym};
-pub use load::load;
+pub use load::{load, node_id_in_environment};
 pub use node::{Config, HostPort, NODE_SETTINGS, NodeSetting};
 pub use settings::Settings;
 pub use topic::{TopicConfig, broker_synonym, topic_definition, topic_definitions};

@@ -15,7 +15,7 @@ use tower::Service;
 use super::Io;
 use super::tasks::Tasks;
 use crate::admin::proto::admin_server::AdminServer;
-use crate::admin::{AdminOptions, AdminService, GrpcNodes, LeaderView, OfCluster};
+use crate::admin::{AdminOptions, AdminService, Callers, Claim, GrpcNodes, LeaderView};
 use crate::config::Settings;
 use crate::io::grpc;
 use crate::io::net::Listener;
@@ -25,7 +25,7 @@ use crate::stream::Partitions;
 use tokio_util::sync::CancellationToken;
 
 /// The admin service, which asks who asks.
-type Admin = InterceptedService<AdminServer<AdminService>, OfCluster>;
+type Admin = InterceptedService<AdminServer<AdminService>, Callers>;
 
 /// The port, which serves.
 pub(super) struct GrpcPort {
@@ -66,7 +66,8 @@ impl GrpcPort {
         partitions: &Arc<Partitions>,
         settings: &Arc<Settings>,
     ) -> Arc<dyn QuorumView> {
-        let nodes = Arc::new(GrpcNodes::new(io.network.clone()));
+        let nodes =
+            Arc::new(GrpcNodes::new(io.network.clone(), &me.cluster_id, Claim::node(me.node, Some(me.directory))));
         let quorum = Arc::new(LeaderView::new(raft.clone(), nodes.clone()));
         let service = AdminService::new(AdminOptions {
             node: me.node,
@@ -78,7 +79,7 @@ impl GrpcPort {
             nodes,
             settings: settings.clone(),
         });
-        self.admin.set(AdminServer::with_interceptor(service, OfCluster::new(&me.cluster_id)));
+        self.admin.set(AdminServer::with_interceptor(service, Callers::new(&me.cluster_id, raft.clone())));
         quorum
     }
 }

@@ -24,14 +24,19 @@ impl ProbeDialler {
 
     /// Whether it is the node's process that answers at its address.
     async fn probe(&self, node: &Node, address: &str) -> Dialled {
-        let channel = match grpc::dial(self.network.as_ref(), address).await {
-            Ok(dialled) => dialled.channel,
+        let grpc::Dialled { channel, identity } = match grpc::dial(self.network.as_ref(), address).await {
+            Ok(dialled) => dialled,
             Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => return Dialled::Refused,
             Err(why) => {
                 tracing::debug!(node = node.id.get(), address, %why, "a node could not be dialled");
                 return Dialled::Silent;
             }
         };
+        if let Err(why) = self.me.expects(Some(node.id)).check(address, identity.as_ref()) {
+            // That tells nothing of the node's own process: its heartbeats decide.
+            tracing::debug!(node = node.id.get(), %why, "a node could not be dialled");
+            return Dialled::Silent;
+        }
         let request = ProbeRequest { envelope: Some(self.me.envelope(None)) };
         match PeersClient::new(channel).probe(request).await {
             Ok(answer) => {

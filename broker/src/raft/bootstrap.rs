@@ -245,12 +245,15 @@ impl Asking<'_> {
 
     pub(super) async fn probe(&self, expected: Option<NodeId>, address: &str) -> Option<Probed> {
         let asked = async {
-            let channel = grpc::dial(self.network.as_ref(), address).await.map_err(|why| why.to_string())?.channel;
+            let dialled = grpc::dial(self.network.as_ref(), address).await.map_err(|why| why.to_string())?;
+            let grpc::Dialled { channel, identity } = dialled;
             let request = ProbeRequest { envelope: Some(self.me.envelope(None)) };
             let answer = PeersClient::new(channel).probe(request).await;
             let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
             let who = answer.node.as_ref().ok_or("it does not say who it is")?;
             let who = who_of(who).map_err(|why| why.to_string())?;
+            let proven = self.me.expects(Some(who.node)).check(address, identity.as_ref());
+            proven.map_err(|why| why.to_string())?;
             let leader = answer.leader.map(|leader| leader.address);
             let roster = answer.roster.and_then(roster_of);
             Ok::<_, String>(Probed { expected, who, empty: answer.empty, leader, roster })
@@ -267,7 +270,9 @@ impl Asking<'_> {
 
     async fn join(&self, address: &str) -> Answered {
         let asked = async {
-            let channel = grpc::dial(self.network.as_ref(), address).await.map_err(|why| why.to_string())?.channel;
+            let dialled = grpc::dial(self.network.as_ref(), address).await.map_err(|why| why.to_string())?;
+            let grpc::Dialled { channel, identity } = dialled;
+            self.me.expects(None).check(address, identity.as_ref()).map_err(|why| why.to_string())?;
             let request = JoinRequest {
                 envelope: Some(self.me.envelope(None)),
                 address: self.me.address.clone(),

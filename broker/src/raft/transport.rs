@@ -25,7 +25,7 @@ use super::peers::{Me, RaftFrame, Who, frames_of};
 use super::roster::Roster;
 use crate::ids::NodeId;
 use crate::io::grpc::{self, Dialled};
-use crate::io::net::{Network, PeerIdentity};
+use crate::io::net::Network;
 use crate::io::rng::Rng;
 use crate::metadata::Member;
 
@@ -201,13 +201,7 @@ impl PeerConnection {
 
     async fn dial(&self) -> io::Result<Channel> {
         let Dialled { channel, identity } = grpc::dial(self.links.network.as_ref(), &self.address).await?;
-        let expected = |proven: &PeerIdentity| {
-            proven.cluster == self.links.me.cluster_id && proven.node == Some(self.who.node.get())
-        };
-        if identity.as_ref().is_some_and(|proven| !expected(proven)) {
-            let what = format!("{} answers with a certificate that is not node {}'s", self.address, self.who.node);
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
-        }
+        self.links.me.expects(Some(self.who.node)).check(&self.address, identity.as_ref())?;
         Ok(channel)
     }
 

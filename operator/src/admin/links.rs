@@ -228,3 +228,51 @@ pub(crate) fn text(status: &Status) -> String {
 pub(crate) async fn written<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Status> {
     within(WRITE_WITHIN, call).await
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tonic::service::Routes;
+    use tonic::transport::Server;
+    use tonic::transport::server::{ServerTlsConfig, TcpIncoming};
+
+    use super::*;
+    use crate::certificates::{Authorities, CA, CERTIFICATE, KEY, node_certificates, operator_certificate};
+
+    /// At an address that was node 0's, node 1 answers now: it is told nothing.
+    #[tokio::test]
+    async fn a_node_is_asked_that_shows_the_certificate_of_the_node_that_is_meant() {
+        let now = Timestamp::now();
+        let authorities = Authorities::of(None, "c1", now, false).expect("an authority can be made");
+        let nodes = node_certificates(&authorities, "c1", &[("a-1".to_owned(), 1)], None, now).expect("a certificate");
+        let mut own = operator_certificate(&authorities, "c1", None, now).expect("a certificate");
+        let mut own = |name| own.remove(name).expect("it was made");
+        let credentials = Credentials {
+            cluster_id: "c1".to_owned(),
+            authorities: own(CA),
+            certificate: own(CERTIFICATE),
+            key: own(KEY),
+        };
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let port = incoming.local_addr().expect("bound").port();
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(&nodes["a-1.crt"], &nodes["a-1.key"]))
+            .client_ca_root(Certificate::from_pem(&nodes[CA]));
+        let mut server = Server::builder().tls_config(tls).expect("they are good");
+        // Who is let in is told that there is no such service.
+        let serving = tokio::spawn(server.add_routes(Routes::default()).serve_with_incoming(incoming));
+
+        let links = Links::new(credentials, port);
+        let asked = async |node| {
+            let address = NodeAddress { node, pod: "uid".to_owned(), ip: "127.0.0.1".to_owned() };
+            let channel = links.channel(&address).expect("an address");
+            let mut client = Links::client(&channel);
+            let asked = within(ANSWER_WITHIN, client.describe_node(DescribeNodeRequest {}));
+            asked.await.expect_err("there is no such service")
+        };
+        assert_eq!(asked(1).await.code(), Code::Unimplemented);
+        let other = asked(0).await;
+        assert!(text(&other).contains("certificate not valid for name"), "{}", text(&other));
+        serving.abort();
+    }
+}

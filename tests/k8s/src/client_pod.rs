@@ -1,9 +1,10 @@
-//! A Kafka client in a pod of its own: the command `chronik`, run once.
+//! A client in a pod of its own, run once: the command `chronik`, or who knocks at a node's ports.
 
 use std::time::Duration;
 
 use serde_json::json;
 
+use crate::knock::Answers;
 use crate::kube::{Namespace, wait_for};
 use crate::operator::image;
 
@@ -24,8 +25,32 @@ impl<'a> ClientPod<'a> {
     /// # Panics
     /// When it does not end.
     pub fn run(namespace: &'a Namespace, name: &'a str, arguments: &[&str], mount: Option<&str>) -> (bool, String) {
+        Self::run_program("chronik", namespace, name, arguments, mount)
+    }
+
+    /// Knocks at a node's ports with these arguments of `chronik-load knock`, and the Secret as credentials.
+    ///
+    /// # Panics
+    /// When a port says nothing that means yes or no.
+    pub fn knock(namespace: &'a Namespace, name: &'a str, arguments: &[&str], mount: Option<&str>) -> Answers {
+        let mut knock = [&["knock"], arguments].concat();
+        if mount.is_some() {
+            knock.extend(["--tls-dir", "/tls"]);
+        }
+        let (ok, out) = Self::run_program("chronik-load", namespace, name, &knock, mount);
+        assert!(ok, "{name}: {out}");
+        serde_json::from_str(&out).unwrap_or_else(|why| panic!("{name}: {why}: {out}"))
+    }
+
+    fn run_program(
+        program: &str,
+        namespace: &'a Namespace,
+        name: &'a str,
+        arguments: &[&str],
+        mount: Option<&str>,
+    ) -> (bool, String) {
         let pod = Self { namespace, name };
-        pod.create(arguments, mount);
+        pod.create(program, arguments, mount);
         let phase = wait_for(&format!("{name} ends"), PATIENCE, || {
             let phase = pod.namespace.get("pod", name)?["status"]["phase"].as_str()?.to_owned();
             ["Succeeded", "Failed"].contains(&phase.as_str()).then_some(phase)
@@ -35,7 +60,7 @@ impl<'a> ClientPod<'a> {
         (phase == "Succeeded", log)
     }
 
-    fn create(&self, arguments: &[&str], mount: Option<&str>) {
+    fn create(&self, program: &str, arguments: &[&str], mount: Option<&str>) {
         self.namespace.attempt(&["delete", "pod", self.name, "--ignore-not-found"], "");
         let volumes = mount.map(|secret| json!([{ "name": "tls", "secret": { "secretName": secret } }]));
         let mounts = mount.map(|_| json!([{ "name": "tls", "mountPath": "/tls", "readOnly": true }]));
@@ -52,7 +77,7 @@ impl<'a> ClientPod<'a> {
                 },
                 "containers": [{
                     "name": "client",
-                    "image": image("chronik"),
+                    "image": image(program),
                     "args": arguments,
                     "volumeMounts": mounts.unwrap_or_else(|| json!([])),
                     "securityContext": {

@@ -4,6 +4,7 @@ pub mod api_server;
 pub mod client_pod;
 pub mod cluster;
 pub mod killer;
+pub mod knock;
 pub mod kube;
 pub mod load;
 pub mod load_pod;

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::admin::channel;
 use crate::admin::proto::DescribeNodeRequest;
-use crate::admin::proto::admin_client::AdminClient;
+use crate::admin::{Claim, Client, client};
 use crate::cli::Failure;
-use crate::io::net::Network;
+use crate::cli::environment::environment;
+use crate::config;
+use crate::ids::NodeId;
 use crate::io::net::real::RealNetwork;
 use crate::io::net::tls::TlsNetwork;
+use crate::io::net::{Expected, Network, PeerIdentity};
 
 /// Where an admin service is looked for when nothing is said: where one on this machine serves by default.
 pub(in crate::cli) const DEFAULT_ADMIN: &str = "localhost:9391";
@@ -53,17 +54,17 @@ impl AdminAddress {
 /// A node's admin service that has answered.
 pub(in crate::cli) struct Connected {
     /// Its service.
-    pub(in crate::cli) client: AdminClient<Channel>,
+    pub(in crate::cli) client: Client,
     address: AdminAddress,
 }
 
 impl AdminAddress {
     /// Connects to the first address that answers.
     pub(in crate::cli) async fn connect(&self) -> Result<Connected, Failure> {
-        let network = self.network().await?;
+        let caller = self.caller().await?;
         let mut last = "no address was given".to_owned();
         for address in self.admin.split(',').map(str::trim).filter(|address| !address.is_empty()) {
-            match reach(Arc::clone(&network), address).await {
+            match reach(&caller, address).await {
                 Ok(client) => return Ok(Connected { client, address: self.clone() }),
                 Err(why) => last = format!("{address}: {}", text(&why)),
             }
@@ -75,12 +76,32 @@ impl AdminAddress {
 }
 
 impl AdminAddress {
-    async fn network(&self) -> Result<Arc<dyn Network>, Failure> {
+    async fn caller(&self) -> Result<Caller, Failure> {
         let machine: Arc<dyn Network> = Arc::new(RealNetwork);
-        let Some(dir) = &self.tls_dir else { return Ok(machine) };
+        let Some(dir) = &self.tls_dir else {
+            return Ok(Caller { network: machine, expected: None, me: Claim::OPERATOR });
+        };
         let tls = TlsNetwork::open(machine, dir).await;
-        Ok(Arc::new(tls.map_err(|why| Failure::Usage(format!("--tls-dir: {why}")))?))
+        let tls = tls.map_err(|why| Failure::Usage(format!("--tls-dir: {why}")))?;
+        let settings = config::node_id_in_environment(environment()).map_err(|why| Failure::Usage(why.to_string()))?;
+        let proves = tls.identity();
+        let me = claim(&proves, settings);
+        Ok(Caller { network: Arc::new(tls), expected: Some(Expected { cluster: proves.cluster, node: None }), me })
     }
+}
+
+/// As whom nodes are asked, and who may answer.
+struct Caller {
+    network: Arc<dyn Network>,
+    expected: Option<Expected>,
+    me: Claim,
+}
+
+/// Beside a broker, in its environment, this is the node that the broker's settings name: with another node's certificate
+/// it is refused, as the broker is. Anywhere else it is who the certificate says.
+fn claim(certificate: &PeerIdentity, settings: Option<NodeId>) -> Claim {
+    let proven = certificate.node.and_then(|node| NodeId::try_from(node).ok());
+    proven.map_or(Claim::OPERATOR, |proven| Claim::node(settings.unwrap_or(proven), None))
 }
 
 impl Connected {
@@ -90,9 +111,10 @@ impl Connected {
     }
 }
 
-async fn reach(network: Arc<dyn Network>, address: &str) -> Result<AdminClient<Channel>, Status> {
-    let channel = channel(network, address, ANSWER_WITHIN)?;
-    let mut client = AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES);
+async fn reach(caller: &Caller, address: &str) -> Result<Client, Status> {
+    let Caller { network, expected, me } = caller;
+    let client = client(Arc::clone(network), address, expected.clone(), *me, ANSWER_WITHIN)?;
+    let mut client = client.max_decoding_message_size(ANSWER_BYTES);
     let answered = tokio::time::timeout(CONNECT_WITHIN, client.describe_node(DescribeNodeRequest {})).await;
     answered.map_err(|_| Status::deadline_exceeded("no answer in time"))??;
     Ok(client)
@@ -115,5 +137,19 @@ impl From<Status> for Failure {
             Code::InvalidArgument => Self::Usage(text(&status)),
             _ => Self::Failed(text(&status)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_broker_it_is_the_brokers_node_and_else_who_the_certificate_says() {
+        let certificate = |node| PeerIdentity { cluster: "c".to_owned(), node };
+        let node = |id| Claim::node(NodeId::new(id), None);
+        assert_eq!(claim(&certificate(Some(2)), None), node(2));
+        assert_eq!(claim(&certificate(Some(2)), Some(NodeId::new(1))), node(1), "and so it is refused");
+        assert_eq!(claim(&certificate(None), Some(NodeId::new(1))), Claim::OPERATOR);
     }
 }

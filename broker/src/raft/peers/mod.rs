@@ -10,7 +10,7 @@ mod service;
 use uuid::Uuid;
 
 use crate::ids::NodeId;
-use crate::io::net::PeerIdentity;
+use crate::io::net::{Expected, PeerIdentity};
 use crate::metadata::Member;
 
 pub(super) use frames::{Assembler, frames_of};
@@ -84,6 +84,11 @@ impl Me {
             from: Some(identity_of(Who { node: self.node, directory: self.directory })),
             to: to.map(identity_of),
         }
+    }
+
+    /// Whose certificate a dialled address must show: this node's, or that of any of the cluster.
+    pub(super) fn expects(&self, node: Option<NodeId>) -> Expected {
+        Expected { cluster: self.cluster_id.clone(), node: node.map(NodeId::get) }
     }
 
     /// Who sent a request, if it is of this cluster, for this process, and from whom the connection belongs to.

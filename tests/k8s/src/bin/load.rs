@@ -2,10 +2,11 @@
 //!
 //! `run` writes numbers to each partition, reads them back while they come, and serves `progress` and `stop` on a local
 //! port: the test runs those two inside the pod. `stop` ends the writers, reads the topic again from its beginning, and
-//! tells what was found.
+//! tells what was found. `knock` asks a node's ports between nodes whether they let these credentials in.
 
 use std::process::ExitCode;
 
+use chronik_k8s_tests::knock::{self, KnockArgs};
 use chronik_k8s_tests::load::{self, LoadArgs};
 use clap::{Parser, Subcommand};
 
@@ -25,6 +26,8 @@ enum Command {
     Progress,
     /// Ends the running load, and shows what was lost, doubled or refused
     Stop,
+    /// Knocks at a node's WAL, Raft and admin ports, and shows what each says
+    Knock(KnockArgs),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Command::Run(args) => runtime.block_on(load::run(args)),
         Command::Progress => load::ask("progress"),
         Command::Stop => load::ask("stop"),
+        Command::Knock(args) => runtime.block_on(knock::knock(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
