@@ -128,10 +128,15 @@ fn admin_write(parts: &Parts, body: &Bytes) -> Option<Write> {
     if ["Describe", "List", "Watch", "IsSafe"].iter().any(|reads| call.starts_with(reads)) {
         return None;
     }
-    let presents = call == "AcquireOperatorLease";
     let node = body.get(FRAME..).and_then(|message| OfNode::decode(message).ok()?.node);
-    let name = node.filter(|_| !presents).map_or_else(|| call.to_owned(), |node| format!("{call} {node}"));
-    Some(Write { name, presents })
+    let name = match call {
+        // A message does not say that it is about node 0.
+        "PrepareStop" | "DrainNode" | "CancelDrain" | "RemoveNode" | "PromoteVoter" | "DemoteVoter" => {
+            format!("{call} {}", node.unwrap_or(0))
+        }
+        _ => call.to_owned(),
+    };
+    Some(Write { name, presents: call == "AcquireOperatorLease" })
 }
 
 async fn ask_broker(mut channel: Channel, parts: Parts, body: Bytes) -> Response {

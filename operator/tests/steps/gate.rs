@@ -19,7 +19,8 @@ pub(crate) enum Way {
 pub(crate) enum Plan {
     /// Never.
     Never,
-    /// At every write, both ways. So each operator gets one write done at most.
+    /// At every write, both ways: once each time that it follows another one than before, then it is let through. So an
+    /// operation comes to its end.
     Every,
     /// Once: at the write of this number, from 0 on.
     One(usize, Way),
@@ -87,11 +88,7 @@ impl Gate {
             Plan::Every => {
                 let after = if write.presents { String::new() } else { self.last.clone() };
                 let mut is_new = |way| self.died.insert((after.clone(), write.name.clone(), way));
-                if is_new(Way::Before) {
-                    return Some(Way::Before);
-                }
-                // What every operator writes first is let through in the end: else none would come to anything.
-                (is_new(Way::After) || !write.presents).then_some(Way::After)
+                [Way::Before, Way::After].into_iter().find(|way| is_new(*way))
             }
         }
     }
@@ -124,10 +121,12 @@ fn an_operator_dies_on_both_sides_of_every_write_and_the_operation_goes_on() {
         assert_eq!(gate.arrives(next), Some(Way::After));
         assert_eq!(gate.arrives(&lease), None);
     }
-    // What is made again and again, say while it is waited, kills again and again, and is made.
+    // What is made again and again, say while it is waited, kills twice more.
     assert_eq!(gate.arrives(&status), Some(Way::Before));
-    assert_eq!([(); 2].map(|()| gate.arrives(&status)), [Some(Way::After); 2]);
-    assert_eq!((gate.made(), gate.deaths()), (5, 11));
+    assert_eq!([(); 3].map(|()| gate.arrives(&status)), [Some(Way::After), None, None]);
+    // The same after the same.
+    assert_eq!(gate.arrives(&stop), None);
+    assert_eq!((gate.made(), gate.deaths()), (7, 10));
 }
 
 #[test]

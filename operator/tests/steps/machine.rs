@@ -1,5 +1,5 @@
-//! Instead of a machine with a kubelet and a volume provisioner: runs what the pods of one cluster describe as real processes
-//! on loopback addresses, stops them in order when their pods are deleted, and starts those again that died.
+//! Instead of a machine with a kubelet: runs what the pods of one cluster describe as real processes on loopback addresses,
+//! stops them in order when their pods are deleted, and starts those again that died.
 //!
 //! A finalizer keeps a deleted pod until its process has ended, as a kubelet would.
 
@@ -13,9 +13,9 @@ use std::time::Duration;
 use chronik_operator::certificates::host_name;
 use chronik_operator::crd::ChronikCluster;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
@@ -26,14 +26,13 @@ use tokio::task::JoinHandle;
 use super::front::{self, Broker};
 use super::operator::Writes;
 use super::process::{Files, Process, probe};
+use super::volumes::Volumes;
 use crate::fixture::brokers::Proof;
 
 /// Between two looks at pods and claims.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Keeps a pod until its process has ended.
 const FINALIZER: &str = "chronik.io/steps";
-/// On volumes: the namespace whose claims they are for.
-const VOLUMES_OF: &str = "chronik.io/steps";
 /// Nodes that have an address from the beginning.
 const NODES: u8 = 6;
 
@@ -122,7 +121,7 @@ impl Machine {
         let worker = Worker {
             pods: Api::namespaced(place.client.clone(), &place.namespace),
             claims: Api::namespaced(place.client.clone(), &place.namespace),
-            volumes: Api::all(place.client.clone()),
+            volumes: Volumes::new(&place),
             place: place.clone(),
             watched,
             writes,
@@ -151,9 +150,7 @@ impl Machine {
     pub(super) async fn end(self) {
         self.task.abort();
         self.running.lock().clear();
-        let volumes: Api<PersistentVolume> = Api::all(self.place.client.clone());
-        let ours = ListParams::default().labels(&format!("{VOLUMES_OF}={}", self.place.namespace));
-        volumes.delete_collection(&DeleteParams::default(), &ours).await.expect("volumes can be deleted");
+        Volumes::new(&self.place).delete().await;
         // The pods have nothing more to wait for.
         let pods: Api<Pod> = Api::namespaced(self.place.client.clone(), &self.place.namespace);
         for pod in pods.list(&ListParams::default()).await.expect("pods can be listed") {
@@ -169,7 +166,7 @@ async fn release(pods: &Api<Pod>, pod: &Pod) {
 }
 
 /// What went or changed meanwhile is looked at again.
-fn patched<T>(outcome: Result<T, kube::Error>) -> bool {
+pub(super) fn patched<T>(outcome: Result<T, kube::Error>) -> bool {
     match outcome {
         Ok(_) => true,
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => false,
@@ -181,7 +178,7 @@ struct Worker {
     place: Place,
     pods: Api<Pod>,
     claims: Api<PersistentVolumeClaim>,
-    volumes: Api<PersistentVolume>,
+    volumes: Volumes,
     watched: u8,
     writes: Writes,
     running: Arc<Mutex<BTreeMap<String, Running>>>,
@@ -201,7 +198,7 @@ impl Worker {
         let ours = ListParams::default().labels("app.kubernetes.io/name=chronik");
         loop {
             for claim in self.claims.list(&ours).await.expect("claims can be listed") {
-                self.provide(&claim).await;
+                self.volumes.provide(&claim).await;
             }
             let pods = self.pods.list(&ours).await.expect("pods can be listed").items;
             self.notice_forgotten(&pods);
@@ -209,37 +206,6 @@ impl Worker {
                 self.tend(pod).await;
             }
             tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// A claim gets a volume, and one that has grown gets what it asks for.
-    async fn provide(&self, claim: &PersistentVolumeClaim) {
-        let (name, uid) = (claim.name_any(), claim.uid().expect("a claim has a UID"));
-        let volume = format!("{}-{uid}", self.place.namespace);
-        let spec = claim.spec.as_ref().expect("a claim has a spec");
-        let wanted = &spec.resources.as_ref().and_then(|it| it.requests.as_ref()).expect("a claim asks for something")
-            ["storage"];
-        let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage"));
-        if spec.volume_name.is_none() {
-            let made = serde_json::from_value(json!({
-                "metadata": { "name": volume, "labels": { VOLUMES_OF: self.place.namespace } },
-                "spec": {
-                    "capacity": { "storage": wanted }, "accessModes": ["ReadWriteOnce"],
-                    "persistentVolumeReclaimPolicy": "Retain", "storageClassName": spec.storage_class_name,
-                    "claimRef": {
-                        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": uid,
-                        "namespace": self.place.namespace, "name": name,
-                    },
-                    "hostPath": { "path": format!("/nowhere/{uid}") },
-                },
-            }));
-            patched(self.volumes.create(&PostParams::default(), &made.expect("a volume")).await);
-        } else if capacity.is_some_and(|capacity| capacity != wanted) {
-            let params = PatchParams::default();
-            let size = json!({ "spec": { "capacity": { "storage": wanted } } });
-            patched(self.volumes.patch(&volume, &params, &Patch::Merge(&size)).await);
-            let size = json!({ "metadata": { "uid": uid }, "status": { "capacity": { "storage": wanted } } });
-            patched(self.claims.patch_status(&name, &params, &Patch::Merge(&size)).await);
         }
     }
 

@@ -12,6 +12,7 @@ mod machine;
 mod operation;
 mod operator;
 mod process;
+mod volumes;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

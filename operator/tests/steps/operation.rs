@@ -36,11 +36,11 @@ impl Operation {
     /// Its name, and how many writes it takes the operator at least.
     fn described(self) -> (&'static str, usize) {
         match self {
-            Self::Creation => ("creation", 12),
-            Self::ImageRoll => ("image roll", 10),
-            Self::ConfigRoll => ("config roll", 10),
+            Self::Creation => ("creation", 11),
+            Self::ImageRoll => ("image roll", 8),
+            Self::ConfigRoll => ("config roll", 9),
             Self::ScaleUp => ("scale from 3 to 5", 3),
-            Self::ScaleDown => ("scale from 5 to 3", 10),
+            Self::ScaleDown => ("scale from 5 to 3", 8),
             Self::VolumeGrowth => ("volume growth", 5),
             Self::PodDeletes => ("pod deletes", 3),
             Self::Kills => ("kill -9 of brokers", 3),
