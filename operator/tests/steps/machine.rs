@@ -237,7 +237,7 @@ impl Worker {
                 self.running.lock().remove(&name);
                 release(&self.pods, pod).await;
             } else {
-                let restarts = self.start_again(&name, &how);
+                let restarts = self.start_again(&name, how);
                 self.tell(pod, false, restarts).await;
             }
         } else if !goes && !self.is_ready(&name) && probe(SocketAddr::new(self.place.ip(ordinal(pod)), 9491)).await {
@@ -294,7 +294,7 @@ impl Worker {
         }
     }
 
-    fn start_again(&self, name: &str, how: &ExitStatus) -> i32 {
+    fn start_again(&self, name: &str, how: ExitStatus) -> i32 {
         println!("  the process of {name} is started again: {how}");
         self.with(name, |it| {
             (it.killed, it.ready) = (false, false);

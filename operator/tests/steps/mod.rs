@@ -183,16 +183,33 @@ impl Walk {
     /// A new operator finds nothing to write.
     async fn is_quiet(&self) {
         for _ in 0..LATE {
-            let (before, _) = self.writes.counts();
+            let ((before, _), started) = (self.writes.counts(), self.writes.started());
             self.writes.kill();
-            self.until("the operator is another", async || reconciliations(self.pages).await == 0).await;
-            self.until("it has looked", async || reconciliations(self.pages).await > 0).await;
+            self.until("another operator runs", async || self.writes.started() > started).await;
+            self.has_looked(1).await;
             if self.writes.counts().0 == before {
                 return;
             }
             self.settled().await;
         }
-        self.give_up("every new operator finds something to write").await
+        self.give_up("every new operator finds something to write").await;
+    }
+
+    /// An operator that runs on finds nothing to write, either.
+    async fn stays_quiet(&self) {
+        for _ in 0..LATE {
+            let ((before, _), looked) = (self.writes.counts(), reconciliations(self.pages).await);
+            self.has_looked(looked + 2).await;
+            if self.writes.counts().0 == before {
+                return;
+            }
+        }
+        self.give_up("the operator writes again and again").await;
+    }
+
+    /// Waits until the operator that runs has looked so often.
+    async fn has_looked(&self, times: u64) {
+        self.until("it has looked", async || reconciliations(self.pages).await >= times).await;
     }
 
     /// The nodes' pods, when all of them serve: their UIDs, and how often their processes were started again.
@@ -210,6 +227,7 @@ impl Walk {
     }
 
     async fn end(mut self) {
+        self.stays_quiet().await;
         let report = self.load.take().expect("the load runs").verify().await;
         println!("{} records, the longest pause {} ms", report.acked, report.longest_pause_ms);
         assert_eq!(self.writes.problems(), [""; 0]);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use serde_json::json;
@@ -38,13 +39,17 @@ struct Shared {
     deaths: mpsc::UnboundedSender<String>,
     /// What nobody has asked for.
     problems: Mutex<Vec<String>>,
+    /// Processes that were started.
+    started: AtomicUsize,
 }
 
 impl Writes {
     /// Returns where deaths are told, too.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<String>) {
         let (deaths, told) = mpsc::unbounded_channel();
-        (Self(Arc::new(Shared { gate: Mutex::default(), deaths, problems: Mutex::default() })), told)
+        let shared =
+            Shared { gate: Mutex::default(), deaths, problems: Mutex::default(), started: AtomicUsize::new(0) };
+        (Self(Arc::new(shared)), told)
     }
 
     /// From now on the operator dies so.
@@ -56,6 +61,11 @@ impl Writes {
     pub(super) fn counts(&self) -> (usize, usize) {
         let gate = self.0.gate.lock();
         (gate.made(), gate.deaths())
+    }
+
+    /// How many processes of the operator were started so far.
+    pub(super) fn started(&self) -> usize {
+        self.0.started.load(Ordering::Relaxed)
     }
 
     /// Kills the operator; another is started.
@@ -113,6 +123,7 @@ impl Operator {
 async fn supervise(program: Program, writes: Writes, mut deaths: mpsc::UnboundedReceiver<String>) {
     loop {
         let mut child = program.start();
+        writes.0.started.fetch_add(1, Ordering::Relaxed);
         tokio::select! {
             why = deaths.recv() => {
                 let Some(why) = why else { return };

@@ -13,7 +13,7 @@ const VOLUMES_OF: &str = "chronik.io/steps";
 /// The volumes of a namespace.
 pub(super) struct Volumes {
     namespace: String,
-    volumes: Api<PersistentVolume>,
+    api: Api<PersistentVolume>,
     claims: Api<PersistentVolumeClaim>,
 }
 
@@ -21,7 +21,7 @@ impl Volumes {
     pub(super) fn new(place: &Place) -> Self {
         Self {
             namespace: place.namespace.clone(),
-            volumes: Api::all(place.client.clone()),
+            api: Api::all(place.client.clone()),
             claims: Api::namespaced(place.client.clone(), &place.namespace),
         }
     }
@@ -47,11 +47,11 @@ impl Volumes {
                     "hostPath": { "path": format!("/nowhere/{uid}") },
                 },
             }));
-            patched(self.volumes.create(&PostParams::default(), &made.expect("a volume")).await);
+            patched(self.api.create(&PostParams::default(), &made.expect("a volume")).await);
         } else if capacity.is_some_and(|capacity| capacity != wanted) {
             let params = PatchParams::default();
             let size = json!({ "spec": { "capacity": { "storage": wanted } } });
-            patched(self.volumes.patch(&volume, &params, &Patch::Merge(&size)).await);
+            patched(self.api.patch(&volume, &params, &Patch::Merge(&size)).await);
             let size = json!({ "metadata": { "uid": uid }, "status": { "capacity": { "storage": wanted } } });
             patched(self.claims.patch_status(&name, &params, &Patch::Merge(&size)).await);
         }
@@ -60,6 +60,6 @@ impl Volumes {
     /// Deletes all of them.
     pub(super) async fn delete(&self) {
         let ours = ListParams::default().labels(&format!("{VOLUMES_OF}={}", self.namespace));
-        self.volumes.delete_collection(&DeleteParams::default(), &ours).await.expect("volumes can be deleted");
+        self.api.delete_collection(&DeleteParams::default(), &ours).await.expect("volumes can be deleted");
     }
 }
