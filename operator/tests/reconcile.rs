@@ -1,10 +1,11 @@
 //! The operator against a real API server: whichever `KUBECONFIG` names. Without one these tests are skipped, and say so.
 //!
 //! No broker runs here (no machine takes the pods): what concerns them is tested end to end. In [`serving`] something
-//! answers in their place.
+//! answers in their place, and in [`steps`] real processes of brokers run beside the test.
 
 mod fixture;
 mod serving;
+mod steps;
 
 use chronik_operator::crd::ChronikCluster;
 use fixture::{cluster, lab};

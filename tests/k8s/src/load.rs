@@ -36,6 +36,9 @@ pub struct LoadArgs {
     /// Bytes of a record
     #[arg(long, default_value_t = 200)]
     pub bytes: usize,
+    /// Where it is asked for its progress, and told to stop
+    #[arg(long, default_value = control::ADDRESS)]
+    pub control: String,
 }
 
 /// How far a load is, and at its end what was found.
@@ -116,7 +119,7 @@ fn client(args: &LoadArgs) -> ClientConfig {
 
 /// Runs the load until it is asked to stop; from then on it only tells its report.
 pub async fn run(args: LoadArgs) -> Result<(), String> {
-    let control = control::listen().await?;
+    let control = control::listen(&args.control).await?;
     topic::create(&args).await?;
     let shared = Arc::new(Shared::default());
     let writers = writer::spawn(&args, &shared)?;

@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Report;
 
-/// Nothing else is in the pod that could have it.
-const ADDRESS: &str = "127.0.0.1:7070";
+/// By default: nothing else is in the pod that could have it.
+pub(super) const ADDRESS: &str = "127.0.0.1:7070";
 /// Reading a topic to its end may take so long.
 const ANSWER_WITHIN: Duration = Duration::from_mins(3);
 
@@ -28,8 +28,8 @@ pub fn ask(what: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) async fn listen() -> Result<TcpListener, String> {
-    TcpListener::bind(ADDRESS).await.map_err(|why| format!("can't listen on {ADDRESS}: {why}"))
+pub(super) async fn listen(address: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|why| format!("can't listen on {address}: {why}"))
 }
 
 /// Answers `progress` until somebody says `stop`: who did so is told the end later.
