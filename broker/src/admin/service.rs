@@ -27,6 +27,8 @@ use crate::stream::Partitions;
 
 /// How often a watched drain is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many moves one command begins; each takes some 100 bytes of it.
+const MOVES_AT_ONCE: usize = 1000;
 /// The longest name of an operator.
 const HOLDER_BYTES: usize = 256;
 
@@ -394,6 +396,23 @@ impl Admin for AdminService {
         let (rate, next) = (Rate::default(), tokio::time::Instant::now());
         let watch = Watch { service: self.clone(), node, rate, next, ended: false };
         answer(Box::pin(futures::stream::unfold(watch, Watch::look)))
+    }
+
+    async fn fill_nodes(&self, request: Request<proto::FillNodesRequest>) -> Answer<proto::FillNodesResponse> {
+        let request = request.into_inner();
+        let attempt = "fill nodes";
+        self.catch_up(attempt).await?;
+        // One that plans nothing proposes nothing: the lease is compared all the same.
+        self.check_lease(attempt, request.operator_epoch).await?;
+        let image = self.image();
+        let planned = targets::fill(&image, &request.nodes)?;
+        let mut results = Vec::with_capacity(planned.len());
+        for moves in planned.chunks(MOVES_AT_ONCE) {
+            let command = Some(Command::BeginReassignment(moves.to_vec()));
+            let outcomes = propose_each(&*self.0.metadata, attempt, request.operator_epoch, command).await?;
+            results.extend(targets::filled(&image, moves, outcomes));
+        }
+        answer(proto::FillNodesResponse { results })
     }
 
     async fn reassign_partitions(

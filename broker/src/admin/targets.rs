@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use tonic::Status;
+
 use super::proto::{self, PartitionResult};
+use super::write::node_id;
 use crate::ids::{NodeId, PartitionEpoch, PartitionIndex, TopicPartition};
+use crate::metadata::controller::fill::{NotFillable, fill_moves};
 use crate::metadata::{Command, ElectionKind, Image, Move, Refused};
 
 /// One partition of a request: what is proposed for it, or why nothing is.
@@ -56,6 +60,33 @@ fn change(image: &Image, partition: TopicPartition, target: &proto::Target) -> R
     let partition_epoch =
         target.partition_epoch.map(PartitionEpoch::try_from).transpose().map_err(|why| why.to_string())?;
     Ok(Change::Begin(Move { partition, target: replicas, partition_epoch }))
+}
+
+/// The moves that fill these nodes.
+pub fn fill(image: &Image, nodes: &[i32]) -> Result<Vec<Move>, Status> {
+    if nodes.is_empty() {
+        return Err(Status::invalid_argument("say which nodes are to be filled"));
+    }
+    let nodes = nodes.iter().map(|&id| node_id(id)).collect::<Result<BTreeSet<_>, Status>>()?;
+    fill_moves(image, &nodes).map_err(|why| {
+        let text = format!("fill nodes: {why}; see: chronik cluster nodes");
+        match why {
+            NotFillable::Unknown(_) => Status::not_found(text),
+            NotFillable::Draining(_) | NotFillable::Fenced(_) | NotFillable::Stopping(_) => {
+                Status::failed_precondition(text)
+            }
+        }
+    })
+}
+
+/// What became of those moves, by name.
+pub fn filled(image: &Image, moves: &[Move], outcomes: Vec<Result<(), Refused>>) -> Vec<PartitionResult> {
+    let result = |(one, outcome): (&Move, Result<(), Refused>)| PartitionResult {
+        topic: image.topic_by_id(one.partition.topic).map(|topic| topic.name.to_string()).unwrap_or_default(),
+        partition: one.partition.partition.get(),
+        error: outcome.err().map(|why| why.to_string()).unwrap_or_default(),
+    };
+    moves.iter().zip(outcomes).map(result).collect()
 }
 
 /// The partitions to elect leaders for: those that are named or, where none is, all that need it.

@@ -595,3 +595,28 @@ async fn the_topic_that_needs_most_nodes_is_named() {
     let widest = cluster.describe().await.widest_topic.expect("there is a topic");
     assert_eq!((widest.topic.as_str(), widest.replication_factor), ("t", 2));
 }
+
+#[tokio::test]
+async fn new_nodes_are_filled_once_and_under_the_lease() {
+    let cluster = Cluster::of(3).await;
+    cluster.topic(&[&[0, 1], &[1, 0], &[0, 1]], 10).await;
+    let fill = async |nodes: &[i32], operator_epoch| {
+        let request = FillNodesRequest { operator_epoch, nodes: nodes.to_vec() };
+        cluster.any().fill_nodes(Request::new(request)).await.map(|answer| answer.into_inner().results)
+    };
+    let begun = fill(&[2], None).await.expect("begun");
+    assert!(begun.len() == 2 && begun.iter().all(|result| result.topic == "t" && result.error.is_empty()), "{begun:?}");
+    let moving = |id: &i32| cluster.image().partition(&cluster.partition(*id)).expect("it").reassignment.is_some();
+    assert_eq!((0..3).filter(moving).count(), 2, "the moves are in the metadata");
+    assert_eq!(fill(&[2], None).await.expect("answered"), [], "nothing is left to do");
+    let stale = fill(&[2], Some(77)).await.expect_err("nobody has that lease");
+    assert_eq!(stale.code(), Code::PermissionDenied);
+    assert_eq!(fill(&[], None).await.expect_err("whom").code(), Code::InvalidArgument);
+    let unknown = fill(&[2, 9], None).await.expect_err("there is none");
+    assert_eq!(unknown.message(), "fill nodes: there is no node 9; see: chronik cluster nodes");
+    cluster.fence(2).await;
+    let fenced = fill(&[2], None).await.expect_err("it is not there");
+    assert_eq!(fenced.code(), Code::FailedPrecondition);
+    let words = "fill nodes: node 2 is fenced: it is not running, or is not heard; see: chronik cluster nodes";
+    assert_eq!(fenced.message(), words);
+}

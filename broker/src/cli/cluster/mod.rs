@@ -41,6 +41,8 @@ enum ClusterCommand {
     Drain(drain::DrainArgs),
     /// End a drain: what has moved stays where it is
     Undrain(nodes::NodeArgs),
+    /// Give new or empty nodes their share of replicas and leaders; nothing else moves
+    Fill(nodes::FillArgs),
     /// Take a stopped node without replicas out of the cluster
     Remove(nodes::NodeArgs),
     /// Tell whether a node can stop without anything becoming unavailable; exit code 1 when it can't
@@ -61,6 +63,7 @@ pub(super) async fn run(args: ClusterArgs, shared: &Shared) -> Result<(), Failur
         ClusterCommand::Nodes => nodes::list(&connected, out).await,
         ClusterCommand::Drain(args) => drain::run(&args, &connected, out).await,
         ClusterCommand::Undrain(args) => nodes::undrain(args, &connected, out).await,
+        ClusterCommand::Fill(args) => nodes::fill(args, &connected, out).await,
         ClusterCommand::Remove(args) => nodes::remove(args, &connected, out).await,
         ClusterCommand::CanStop(args) => nodes::can_stop(args, &connected, out).await,
         ClusterCommand::Reassign(args) => reassign::run(args, &connected, out).await,

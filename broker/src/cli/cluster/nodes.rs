@@ -1,4 +1,4 @@
-//! `chronik cluster nodes|undrain|remove|can-stop`.
+//! `chronik cluster nodes|undrain|fill|remove|can-stop`.
 
 use clap::Args;
 use serde::Serialize;
@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::connect::Connected;
 use super::voters::role_name;
 use crate::admin::proto::{
-    CancelDrainRequest, DescribeClusterRequest, IsSafeToStopRequest, Node, Partition, RemoveNodeRequest,
+    CancelDrainRequest, DescribeClusterRequest, FillNodesRequest, IsSafeToStopRequest, Node, Partition,
+    RemoveNodeRequest,
 };
 use crate::cli::Failure;
 use crate::cli::output::{Done, Output, table};
@@ -16,6 +17,13 @@ pub(super) struct NodeArgs {
     /// The node's id
     #[arg(value_name = "NODE", value_parser = clap::value_parser!(i32).range(0..))]
     node: i32,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FillArgs {
+    /// The nodes' ids
+    #[arg(value_name = "NODE", required = true, value_parser = clap::value_parser!(i32).range(0..))]
+    nodes: Vec<i32>,
 }
 
 /// A node as it is shown.
@@ -95,6 +103,12 @@ pub(super) async fn undrain(args: NodeArgs, connected: &Connected, out: Output) 
     let request = CancelDrainRequest { node: args.node, ..Default::default() };
     connected.client.clone().cancel_drain(request).await?;
     out.done(&[Done::new("undrained", "node", args.node.to_string())])
+}
+
+pub(super) async fn fill(args: FillArgs, connected: &Connected, out: Output) -> Result<(), Failure> {
+    let request = FillNodesRequest { nodes: args.nodes, ..Default::default() };
+    let answer = connected.client.clone().fill_nodes(request).await?.into_inner();
+    super::report(out, &answer.results, "begun")
 }
 
 pub(super) async fn remove(args: NodeArgs, connected: &Connected, out: Output) -> Result<(), Failure> {
