@@ -25,6 +25,8 @@ pub const CLUSTER_ID: &str = "chronik.io/cluster-id";
 pub const FIRST_NODE_ID: &str = "chronik.io/first-node-id";
 /// On a StatefulSet: from this ordinal on its nodes are surplus and are being drained.
 pub const SURPLUS_FROM: &str = "chronik.io/surplus-from";
+/// On a StatefulSet: from this ordinal on its nodes are to be filled; `,begun` follows once the moves are planned.
+pub const FILL_FROM: &str = "chronik.io/fill-from";
 /// On a pod: the rack (zone) that it stands in.
 pub const RACK: &str = "chronik.io/rack";
 /// On a pod or a volume claim, set by a person: the volume is lost; replace it by an empty one.

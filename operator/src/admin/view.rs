@@ -40,5 +40,6 @@ pub fn brokers(answer: &DescribeClusterResponse) -> Option<Brokers> {
         grant: answer.stop.map(|grant| Grant { node: grant.node, leaders_left: grant.leaders_left }),
         under_replicated: counts.under_replicated,
         offline: counts.offline,
+        reassigning: counts.reassigning,
     })
 }

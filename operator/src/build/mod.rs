@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::crd::{ChronikClusterSpec, Pool};
+use crate::lifecycle::Fill;
 use crate::names;
 
 pub use hash::{hash, template_hash};
@@ -64,6 +65,8 @@ pub struct DesiredPool {
     pub replicas: i32,
     /// From which ordinal on its nodes are being drained.
     pub surplus_from: Option<i32>,
+    /// Which of its nodes are to be filled.
+    pub fill: Option<Fill>,
     /// The size in the StatefulSet's template of claims, which can't be changed where there is one already.
     pub claim_size: String,
 }

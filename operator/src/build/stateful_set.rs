@@ -18,6 +18,9 @@ pub(super) fn stateful_set(desired: &Desired, pool: &DesiredPool) -> Object {
     if let Some(from) = pool.surplus_from {
         metadata["annotations"][names::SURPLUS_FROM] = json!(from.to_string());
     }
+    if let Some(fill) = pool.fill {
+        metadata["annotations"][names::FILL_FROM] = json!(fill.to_string());
+    }
     let value = json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",

@@ -95,7 +95,8 @@ pub struct ChronikClusterSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// Whether partitions move to nodes that were added. `Manual`: only when somebody asks for it.
+    /// Whether partitions move to nodes that were added. `Manual`: only when somebody asks for it. `OnScale`: nodes that are
+    /// added get their share, once, when all of them have joined.
     #[serde(default)]
     pub rebalance: Rebalance,
 }
@@ -116,6 +117,8 @@ pub enum Rebalance {
     /// Only when asked.
     #[default]
     Manual,
+    /// To nodes that are added.
+    OnScale,
 }
 
 /// Where Kafka clients are served.

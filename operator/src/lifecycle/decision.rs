@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::situation::Fill;
+
 /// What is decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
@@ -9,6 +11,8 @@ pub struct Decision {
     pub replicas: BTreeMap<String, i32>,
     /// From which ordinal on a pool's nodes are surplus: to be noted before their drains begin.
     pub surplus_from: BTreeMap<String, i32>,
+    /// Which nodes of a pool are to be filled: to be noted before they are added, and no longer when it is done.
+    pub fill: BTreeMap<String, Fill>,
     /// The one step to take now.
     pub step: Option<Step>,
     /// What is under way.
@@ -48,6 +52,8 @@ pub enum Step {
     Drain(i32),
     /// Ends that.
     CancelDrain(i32),
+    /// Has partitions move to these nodes, until they have their share.
+    Fill(Vec<i32>),
     /// Has a node vote.
     Promote(i32),
     /// Has it vote no longer.

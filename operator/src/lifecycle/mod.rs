@@ -1,9 +1,10 @@
 //! What happens next: pure, from what is observed and what is wanted.
 //!
 //! Nothing is remembered: each time all is decided anew from what *is*, so the operator may die at any step. At most one
-//! step is taken at a time. Reading order: [`situation`], [`decide`], then [`storage`], [`roll`], [`settings`], [`scale`], [`voters`].
+//! step is taken at a time. Reading order: [`situation`], [`decide`], then [`storage`], [`roll`], [`settings`], [`scale`], [`fill`], [`voters`].
 
 mod decision;
+mod fill;
 mod replicas;
 mod roll;
 mod scale;
@@ -15,14 +16,14 @@ mod tests;
 mod voters;
 
 pub use decision::{ClaimRef, Decision, Operation, PodRef, Problem, Step};
-pub use situation::{Brokers, Claim, Grant, Node, Pod, Pool, Registered, Report, Settings, Situation};
+pub use situation::{Brokers, Claim, Fill, Grant, Node, Pod, Pool, Registered, Report, Settings, Situation};
 
 use decision::Next;
 
 /// Decides the one step that may be taken now, the sizes of the StatefulSets, and what is to be told.
 pub fn decide(situation: &Situation) -> Decision {
     let (replicas, surplus_from) = replicas::sizes(situation);
-    let mut decision = Decision { replicas, surplus_from, ..Decision::default() };
+    let mut decision = Decision { replicas, surplus_from, fill: fill::notes(situation), ..Decision::default() };
     decision.problems = wrong_identities(situation);
     let trusted = decision.problems.is_empty();
     // Growing a volume disturbs nobody: it comes first, whatever else is the matter.
@@ -40,6 +41,7 @@ pub fn decide(situation: &Situation) -> Decision {
             .or_else(|| voters::change(situation))
             .or_else(|| scale::shrink(situation))
             .or_else(|| scale::joining(situation))
+            .or_else(|| fill::fill(situation))
             .or_else(|| roll::raise_version(situation))
             .or_else(|| storage::unused(situation));
     }

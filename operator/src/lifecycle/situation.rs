@@ -21,6 +21,10 @@ pub struct Situation {
     pub voters: usize,
     /// What becomes of volumes of nodes that are removed.
     pub deletion_policy: DeletionPolicy,
+    /// Whether nodes that are added get their share of partitions.
+    pub rebalances: bool,
+    /// Nodes that this operator has had filled, which may not be noted yet.
+    pub filled: BTreeSet<i32>,
     /// Whether the cluster was ever seen with a Raft leader.
     pub formed: bool,
 }
@@ -47,6 +51,8 @@ pub struct Pool {
     pub current: Option<i32>,
     /// Nodes from this ordinal on are, or were, to be drained: noted on the StatefulSet before the first drain began.
     pub surplus_from: Option<i32>,
+    /// Nodes that are to be filled, or are being filled: noted on the StatefulSet when they were added.
+    pub fill: Option<Fill>,
     /// The hash of the template that pods should have.
     pub hash: String,
     /// The size that volumes should have.
@@ -55,6 +61,33 @@ pub struct Pool {
     pub template_size: Option<String>,
     /// Whether its volumes can grow; `None` when their storage class is not known.
     pub expandable: Option<bool>,
+}
+
+/// Nodes of a pool that are to get their share of partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// From this ordinal on.
+    pub from: i32,
+    /// Whether the brokers have planned the moves: it is asked for once.
+    pub begun: bool,
+}
+
+impl std::fmt::Display for Fill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.from, if self.begun { BEGUN } else { "" })
+    }
+}
+
+/// What follows the ordinal in a note of a fill that was begun.
+const BEGUN: &str = ",begun";
+
+impl std::str::FromStr for Fill {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let begun = text.strip_suffix(BEGUN);
+        Ok(Self { from: begun.unwrap_or(text).parse()?, begun: begun.is_some() })
+    }
 }
 
 impl Pool {
@@ -144,6 +177,8 @@ pub struct Brokers {
     pub under_replicated: u32,
     /// Partitions without a leader.
     pub offline: u32,
+    /// Partitions that are on their way to other replicas.
+    pub reassigning: u32,
 }
 
 /// A node, as the cluster knows it.

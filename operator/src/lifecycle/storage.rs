@@ -45,7 +45,8 @@ fn grow_pool(situation: &Situation, pool: &Pool) -> Say {
         return Say::step(GROWTH, words, Step::GrowClaims { claims: small, size: pool.size.clone() });
     }
     let differs = |size: &String| !quantity::same(size, &pool.size);
-    if pool.template_size.as_ref().is_some_and(differs) {
+    // What is noted on it would be lost.
+    if pool.template_size.as_ref().is_some_and(differs) && pool.fill.is_none() {
         let words = format!("makes the StatefulSet of pool {} anew, without touching its pods", pool.name);
         return Say::step(GROWTH, words, Step::RecreateStatefulSet { pool: pool.name.clone() });
     }

@@ -1,6 +1,6 @@
 //! What all reconciliations share, and the little that is remembered of each cluster: connections, and when to look again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -47,6 +47,8 @@ pub(super) struct Memory {
     pub(super) links: Option<Links>,
     /// Consecutive failures.
     pub(super) failures: u32,
+    /// Nodes that were filled, until that is noted on their StatefulSets.
+    pub(super) filled: BTreeSet<i32>,
     /// The racks of machines, and when they were asked for.
     pub(super) racks: HashMap<String, (Timestamp, Option<String>)>,
     /// Whether storage classes' answers are known: class → whether its volumes can grow.

@@ -92,7 +92,7 @@ async fn phases(
     if !problems.is_empty() {
         let credentials = secrets::present_credentials(&observed, &identity.cluster_id);
         let answers = ask(context, &observed, memory, credentials).await?;
-        let seen = situation::situation(&observed, &identity, &answers, &BTreeMap::new(), &BTreeMap::new());
+        let seen = situation::situation(&observed, &identity, &answers, &BTreeMap::new(), &BTreeMap::new(), memory);
         let decision = Decision { problems, ..Decision::default() };
         return tell(context, &observed, Some(&identity), Some(&seen), &answers, &decision, memory, now).await;
     }
@@ -100,7 +100,11 @@ async fn phases(
     let trust = secrets::trust(context, &observed, &base, now).await?;
     let answers = ask(context, &observed, memory, Some(trust.credentials.clone())).await?;
     let expandable = claims::expandable(context, &observed, memory, now).await;
-    let seen = situation::situation(&observed, &identity, &answers, &build::template_hashes(&base), &expandable);
+    let seen =
+        situation::situation(&observed, &identity, &answers, &build::template_hashes(&base), &expandable, memory);
+    if seen.pools.iter().all(|pool| pool.fill.is_none_or(|fill| fill.begun)) {
+        memory.filled.clear();
+    }
     let mut decision = lifecycle::decide(&seen);
 
     let mut desired = desired(&observed, &identity, &decision);
@@ -174,6 +178,7 @@ fn desired(observed: &Observed, identity: &Identity, decision: &Decision) -> Des
     let pools = situation::all_pools(observed).into_iter().map(|(pool, wanted)| DesiredPool {
         replicas: decision.replicas.get(&pool.name).copied().unwrap_or(wanted),
         surplus_from: decision.surplus_from.get(&pool.name).copied(),
+        fill: decision.fill.get(&pool.name).copied(),
         claim_size: observed.template_size(&pool.name).unwrap_or_else(|| pool.storage.size.clone()),
         pool,
     });

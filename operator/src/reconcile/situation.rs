@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubePod};
 use kube::ResourceExt;
 
+use super::context::Memory;
 use super::dereference::{Observed, claim_size, ordinal};
 use super::identity::Identity;
 use super::settings;
 use crate::admin::{self, Answers, NodeAddress};
-use crate::crd::Pool as SpecPool;
+use crate::crd::{Pool as SpecPool, Rebalance};
 use crate::lifecycle::{Claim, Node, Pod, Pool, Situation};
 use crate::names;
 
@@ -26,20 +27,20 @@ pub(super) fn situation(
     answers: &Answers,
     hashes: &BTreeMap<String, String>,
     expandable: &BTreeMap<String, bool>,
+    memory: &Memory,
 ) -> Situation {
     let owned = settings::owned(observed);
     let there = answers.settings.as_ref();
     let settings = there.map(|there| settings::changes(&observed.cluster.spec.config, &owned, there));
+    let annotation = |pool: &str, name: &str| observed.sets.get(pool).and_then(|set| set.annotations().get(name));
     let pools: Vec<Pool> = all_pools(observed)
         .into_iter()
         .map(|(pool, wanted)| Pool {
             wanted,
             first_node_id: pool.first_node_id,
             current: observed.replicas(&pool.name),
-            surplus_from: observed
-                .sets
-                .get(&pool.name)
-                .and_then(|set| set.annotations().get(names::SURPLUS_FROM)?.parse().ok()),
+            surplus_from: annotation(&pool.name, names::SURPLUS_FROM).and_then(|from| from.parse().ok()),
+            fill: annotation(&pool.name, names::FILL_FROM).and_then(|fill| fill.parse().ok()),
             hash: hashes.get(&pool.name).cloned().unwrap_or_default(),
             size: pool.storage.size.clone(),
             template_size: observed.template_size(&pool.name),
@@ -79,6 +80,8 @@ pub(super) fn situation(
         settings,
         voters: usize::try_from(observed.cluster.spec.metadata_voters).unwrap_or(1),
         deletion_policy: observed.cluster.spec.deletion_policy,
+        rebalances: observed.cluster.spec.rebalance == Rebalance::OnScale,
+        filled: memory.filled.clone(),
         formed: observed.cluster.status.as_ref().is_some_and(|status| status.metadata.is_some()),
     }
 }

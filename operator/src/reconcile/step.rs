@@ -51,7 +51,13 @@ pub(super) async fn take(
         }
         Step::Evict(pod) => evict(context, observed, pod).await,
         Step::DeleteClaim(claim) => delete_claim(context, observed, claim).await,
-        asked => Ok(ask(context, memory, asked).await),
+        asked => {
+            let outcome = ask(context, memory, asked).await;
+            if let (Step::Fill(nodes), Outcome::Done) = (asked, &outcome) {
+                memory.filled.extend(nodes);
+            }
+            Ok(outcome)
+        }
     }
 }
 
@@ -67,6 +73,7 @@ fn name_of(step: &Step) -> &'static str {
         Step::DeleteClaim(_) => "delete_claim",
         Step::Drain(_) => "drain",
         Step::CancelDrain(_) => "cancel_drain",
+        Step::Fill(_) => "fill",
         Step::Promote(_) => "promote",
         Step::Demote(_) => "demote",
         Step::Remove(_) => "remove",
@@ -186,6 +193,15 @@ async fn write(
         }
         Step::CancelDrain(node) => {
             written(client.cancel_drain(proto::CancelDrainRequest { operator_epoch, node })).await.map(drop)
+        }
+        Step::Fill(ref nodes) => {
+            let request = proto::FillNodesRequest { operator_epoch, nodes: nodes.clone() };
+            let results = written(client.fill_nodes(request)).await?.results;
+            let changed = results.iter().filter(|result| !result.error.is_empty()).count();
+            if changed > 0 {
+                return Err(Status::aborted(format!("{changed} of {} partitions changed meanwhile", results.len())));
+            }
+            Ok(())
         }
         Step::Promote(node) => {
             let request = proto::PromoteVoterRequest { operator_epoch, node, directory: None };

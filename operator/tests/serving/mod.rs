@@ -1,5 +1,7 @@
 //! Clusters that serve, as far as the operator can tell: their brokers only answer.
 
+mod fill;
+
 use std::time::{Duration, Instant};
 
 use chronik_operator::crd::{ChronikCluster, STALLED};

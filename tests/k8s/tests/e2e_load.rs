@@ -95,6 +95,32 @@ fn three_nodes_become_five_and_three_again() {
     });
 }
 
+/// The replicas of each node.
+fn replicas(cluster: &Cluster) -> Vec<u64> {
+    let nodes = cluster.chronik(0, &["cluster", "nodes", "--output", "json"]);
+    let nodes: Vec<Value> = serde_json::from_str(&nodes).expect("JSON");
+    nodes.iter().map(|node| node["replicas"].as_u64().expect("a number")).collect()
+}
+
+#[test]
+#[ignore = "needs Kubernetes: make e2e"]
+fn nodes_that_are_added_get_their_share() {
+    under_load("filled", |_, cluster, load| {
+        cluster.chronik(0, &["topic", "create", "even", "--partitions", "10", "--replication-factor", "3"]);
+        let before = replicas(cluster);
+        let mut grown = spec(5);
+        grown["rebalance"] = "OnScale".into();
+        let grown = change(cluster, &grown);
+        assert_eq!(grown["status"]["ready"], "5/5");
+        let after = replicas(cluster);
+        println!("replicas of each node: {before:?}, then {after:?}");
+        assert_eq!(after.iter().sum::<u64>(), before.iter().sum::<u64>());
+        let (least, most) = (after.iter().min(), after.iter().max());
+        assert!(after.len() == 5 && most <= least.map(|least| least + 1).as_ref(), "{after:?}");
+        load.goes_on(BETWEEN);
+    });
+}
+
 #[test]
 #[ignore = "needs Kubernetes: make e2e"]
 fn a_volume_grows_and_nothing_restarts() {

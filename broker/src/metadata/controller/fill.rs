@@ -223,8 +223,8 @@ mod tests {
 
     /// Nodes with these racks, the last `added` of them after the topics were made; topics of partitions and RF.
     fn grown(racks: &[Option<&str>], added: usize, topics: &[(usize, usize)], start: usize) -> Cluster {
-        let with_rack = |(id, rack): (usize, &Option<&str>)| Node { rack: rack.map(str::to_owned), ..node(id as i32) };
-        let nodes: Vec<Node> = racks.iter().enumerate().map(with_rack).collect();
+        let with_rack = |(id, rack): (usize, Option<&str>)| Node { rack: rack.map(str::to_owned), ..node(id as i32) };
+        let nodes: Vec<Node> = racks.iter().copied().enumerate().map(with_rack).collect();
         let (before, after) = nodes.split_at(nodes.len() - added);
         let mut cluster = Cluster::of(0);
         for node in before {

@@ -8,7 +8,7 @@ use super::*;
 
 fn pool(spec: Value, replicas: i32) -> DesiredPool {
     let pool: Pool = serde_json::from_value(spec).expect("a pool");
-    DesiredPool { claim_size: pool.storage.size.clone(), replicas, surplus_from: None, pool }
+    DesiredPool { claim_size: pool.storage.size.clone(), replicas, surplus_from: None, fill: None, pool }
 }
 
 fn main_pool() -> Value {

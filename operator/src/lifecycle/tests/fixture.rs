@@ -1,6 +1,6 @@
 //! Situations that are as they should be, to be spoiled by tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crd::DeletionPolicy;
 use crate::lifecycle::{Brokers, Claim, Decision, Grant, Node, Pod, Pool, Registered, Report, Situation, Step, decide};
@@ -16,6 +16,7 @@ pub(super) fn settled(replicas: i32) -> Situation {
         first_node_id: 0,
         current: Some(replicas),
         surplus_from: None,
+        fill: None,
         hash: NEW.to_owned(),
         size: "1Gi".to_owned(),
         template_size: Some("1Gi".to_owned()),
@@ -28,6 +29,7 @@ pub(super) fn settled(replicas: i32) -> Situation {
         grant: None,
         under_replicated: 0,
         offline: 0,
+        reassigning: 0,
     };
     Situation {
         cluster_id: "c".to_owned(),
@@ -37,6 +39,8 @@ pub(super) fn settled(replicas: i32) -> Situation {
         settings: None,
         voters: usize::try_from(replicas.min(3)).expect("a few"),
         deletion_policy: DeletionPolicy::Retain,
+        rebalances: false,
+        filled: BTreeSet::new(),
         formed: true,
     }
 }

@@ -1,5 +1,6 @@
 //! What is decided in which situation: tables, then random situations.
 
+mod fill;
 mod fixture;
 mod random;
 mod roll;

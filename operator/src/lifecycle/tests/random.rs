@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::fixture::*;
-use crate::lifecycle::{Grant, Node, Pool, Registered, Situation, Step, decide};
+use crate::lifecycle::{Fill, Grant, Node, Pool, Registered, Situation, Step, decide};
 
 prop_compose! {
     fn any_registered()(
@@ -55,14 +55,17 @@ prop_compose! {
 fn any_situation() -> impl Strategy<Value = Situation> {
     let nodes = (any_node(0), any_node(1), any_node(2), any_node(3), any_node(4));
     let known = prop::collection::btree_map(0..6_i32, any_registered(), 0..6);
-    let numbers = (0..6_i32, prop::option::of(0..6_i32), prop::option::of(0..5_i32), 0..5_i32, 0..3_usize);
+    let fill = prop::option::of((0..6_i32, any::<bool>()));
+    let numbers = (0..6_i32, prop::option::of(0..6_i32), prop::option::of(0..5_i32), 0..5_i32, 0..3_usize, fill);
     let cluster = (prop::bool::weighted(0.8), prop::option::of((0..5_i32, 0..2_u32)), prop_oneof![Just(0), Just(2)]);
     (nodes, known, numbers, cluster).prop_map(|(nodes, known, numbers, (led, grant, under_replicated))| {
-        let (wanted, current, surplus_from, leader, voters) = numbers;
+        let (wanted, current, surplus_from, leader, voters, fill) = numbers;
+        let fill = fill.map(|(from, begun)| Fill { from, begun });
         let mut situation = settled(5);
         let nodes = [nodes.0, nodes.1, nodes.2, nodes.3, nodes.4];
         situation.nodes = nodes.into_iter().map(|node| (node.ordinal, node)).collect();
-        situation.pools = vec![Pool { wanted, current, surplus_from, ..situation.pools[0].clone() }];
+        situation.pools = vec![Pool { wanted, current, surplus_from, fill, ..situation.pools[0].clone() }];
+        situation.rebalances = fill.is_some();
         situation.voters = voters * 2 + 1;
         let brokers = situation.raft();
         brokers.leader = leader;
@@ -153,6 +156,10 @@ proptest! {
         prop_assert!(node.is_none_or(|node| situation.nodes.contains_key(&node)));
         match step {
             Step::Drain(node) => prop_assert!(!situation.is_wanted(node), "who is wanted is not drained"),
+            Step::Fill(nodes) => {
+                let joined = |id: &i32| situation.is_wanted(*id) && serves(&situation, *id);
+                prop_assert!(nodes.iter().all(joined), "{nodes:?}");
+            }
             Step::Remove(node) => {
                 prop_assert!(situation.is_released(node) && situation.nodes[&node].pod.is_none());
             }
