@@ -128,9 +128,11 @@ impl<W> RaftCore<W> {
         self.state.image()
     }
 
-    /// Which node leads, as this one knows.
+    /// Which node leads, as this one knows. Raft-rs lets a learner believe in a silent leader for ever: it never stands for
+    /// election. Any voter would have by now.
     pub fn leader(&self) -> Option<NodeId> {
-        RaftId(self.raw.raft.leader_id).node()
+        let silent = !self.is_leader() && self.raw.raft.election_elapsed >= 2 * ELECTION_TICKS;
+        RaftId(self.raw.raft.leader_id).node().filter(|_| !silent)
     }
 
     /// The term.

@@ -248,6 +248,18 @@ fn trap_a_learner_that_raft_only_probes_is_promoted_all_the_same() {
 }
 
 #[test]
+fn trap_a_learner_does_not_believe_in_a_silent_leader_for_ever() {
+    let mut group = Group::of_one();
+    group.join(1, false);
+    group.turn_until("it hears its leader", |group| group.cores[&1].leader() == Some(NodeId::new(0)));
+    group.cores.remove(&0);
+    for _ in 0..2 * ELECTION_TICKS {
+        group.turn();
+    }
+    assert_eq!(group.cores[&1].leader(), None);
+}
+
+#[test]
 fn trap_a_conf_change_that_raft_refuses_becomes_an_empty_entry_and_hangs_nobody() {
     use raft::eraftpb::{ConfChange, ConfChangeType};
     let mut group = Group::of_voters(3);
