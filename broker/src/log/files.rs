@@ -115,9 +115,14 @@ fn parse_offset(digits: &str) -> Option<Offset> {
     whole.then(|| digits.parse::<i64>().ok()).flatten().and_then(|offset| Offset::try_from(offset).ok())
 }
 
-/// Makes what was created, renamed or removed in a folder durable. A log's first write makes its folder: before it there is
-/// nothing to be made durable.
+/// Makes what was created, renamed or removed in a folder durable.
 pub fn sync_folder(disk: &dyn Disk, folder: &Path) -> Result<(), LogError> {
+    disk.sync_dir(folder).map_err(LogError::io("syncing", folder))
+}
+
+/// The same where the log may never have written: its first write makes its folder, and before it there is nothing to be made
+/// durable.
+pub fn sync_folder_if_there(disk: &dyn Disk, folder: &Path) -> Result<(), LogError> {
     match disk.sync_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         synced => synced.map_err(LogError::io("syncing", folder)),

@@ -175,7 +175,7 @@ impl Log {
                 remove_if_there(&*self.shared.disk, &path).map_err(LogError::io("removing", &path))?;
             }
         }
-        files::sync_folder(&*self.shared.disk, &self.folder)?;
+        files::sync_folder_if_there(&*self.shared.disk, &self.folder)?;
         self.state.lock().orphans.retain(|left| !orphans.iter().any(|gone| Arc::ptr_eq(gone, left)));
         Ok(())
     }

@@ -36,7 +36,12 @@ fn note(situation: &Situation, pool: &Pool) -> Option<Fill> {
 /// to be cancelled.
 fn added_from(situation: &Situation, pool: &Pool) -> Option<i32> {
     let known = |ordinal: i32| situation.brokers.as_ref().and_then(|brokers| brokers.nodes.get(&pool.node(ordinal)));
-    let joined = |ordinal: i32| known(ordinal).is_some_and(|node| node.registered);
+    let has_volume = |id| situation.nodes.get(&id).is_some_and(|node| node.claim.is_some());
+    let joined = |ordinal: i32| match &situation.brokers {
+        Some(_) => known(ordinal).is_some_and(|node| node.registered),
+        // While nobody can say who has joined: who has a volume was there before.
+        None => has_volume(pool.node(ordinal)),
+    };
     let new = (pool.current.unwrap_or(0)..pool.wanted).find(|ordinal| !joined(*ordinal));
     let drained = |ordinal: &i32| known(*ordinal).is_some_and(|node| node.draining);
     let again = pool.surplus_from.and_then(|from| (from..pool.wanted).find(drained));

@@ -41,6 +41,19 @@ fn what_is_to_be_filled_is_noted_with_the_new_size() {
 }
 
 #[test]
+fn nodes_that_were_there_are_not_taken_for_new_while_the_cluster_can_not_say() {
+    for current in [None, Some(1)] {
+        let mut situation = settled(3);
+        situation.rebalances = true;
+        situation.brokers = None;
+        situation.pools[0].current = current;
+        assert_eq!(noted(&situation), None, "a StatefulSet of {current:?} replicas is made whole again");
+        situation.pools[0].wanted = 5;
+        assert_eq!(noted(&situation), Some(Fill { from: 3, begun: false }), "{current:?}");
+    }
+}
+
+#[test]
 fn all_nodes_that_were_added_are_filled_at_once_when_the_last_one_serves() {
     let mut situation = grown();
     assert_eq!(step(&situation), Some(Step::Fill(vec![3, 4])));
