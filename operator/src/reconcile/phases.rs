@@ -27,7 +27,7 @@ use crate::names;
 
 /// How often a cluster is looked at that is as it should be: watches tell what changes in Kubernetes, only brokers are
 /// asked.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(20);
 /// How often while something is under way.
 const UNDER_WAY: Duration = Duration::from_secs(1);
 
