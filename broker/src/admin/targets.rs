@@ -7,7 +7,7 @@ use tonic::Status;
 use super::proto::{self, PartitionResult};
 use super::write::node_id;
 use crate::ids::{NodeId, PartitionEpoch, PartitionIndex, TopicPartition};
-use crate::metadata::controller::fill::{NotFillable, fill_moves};
+use crate::metadata::fill::{NotFillable, fill_moves};
 use crate::metadata::{Command, ElectionKind, Image, Move, Refused};
 
 /// One partition of a request: what is proposed for it, or why nothing is.

@@ -1,5 +1,6 @@
 //! gRPC over [`Network`]: so that TLS, identities and the simulation are the network's, and tonic's none of them.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,11 +13,12 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server};
 
-use super::net::{Connection, Listener, Network, PeerIdentity, Stream};
+use super::net::{Connection, Expected, Listener, Network, PeerIdentity, Stream};
 
 /// An idle connection is asked whether it still stands this often.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
@@ -39,9 +41,13 @@ pub struct Dialled {
     pub identity: Option<PeerIdentity>,
 }
 
-/// Connects to `host:port`. The caller bounds the time.
-pub async fn dial(network: &dyn Network, address: &str) -> io::Result<Dialled> {
+/// Connects to `host:port`, which must be whom the caller expects. The caller bounds the time.
+///
+/// # Errors
+/// `PermissionDenied`: it is another one. Else what the network says.
+pub async fn dial(network: &dyn Network, address: &str, expected: &Expected) -> io::Result<Dialled> {
     let Connection { stream, identity, .. } = network.dial(address).await?;
+    expected.check(address, identity.as_ref())?;
     let stream = Arc::new(Mutex::new(Some(stream)));
     let once = tower::service_fn(move |_| {
         let taken = stream.lock().take().map(TokioIo::new);
@@ -58,6 +64,16 @@ pub async fn dial(network: &dyn Network, address: &str) -> io::Result<Dialled> {
         .await
         .map_err(io::Error::other)?;
     Ok(Dialled { channel, identity })
+}
+
+/// What is at the bottom of a failure: of its causes the innermost; `None` where none is known, as with what a service
+/// answers.
+pub fn innermost(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Some(cause.to_string())
 }
 
 /// Serves until `stop`; requests under way are finished, so whoever serves long ones must end them by itself.

@@ -2,8 +2,8 @@
 //! Does no I/O: `raft/` replicates and stores.
 //!
 //! Reading order: [`topology`] (what there is), [`command`] (what may change it) and [`outcome`], [`state`] (how), [`image`] (who
-//! reads it), [`membership`] (the nodes of the metadata plane itself), [`codec`] and [`snapshot`] (as bytes), [`safety`]
-//! and [`placement`] (what is decided before), [`heartbeat`] and [`controller`] (who proposes).
+//! reads it), [`membership`] (the nodes of the metadata plane itself), [`codec`] and [`snapshot`] (as bytes), [`safety`],
+//! [`placement`] and [`fill`] (what is decided before), [`heartbeat`] and [`controller`] (who proposes).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ pub mod codec;
 pub mod command;
 pub mod controller;
 mod election;
+pub mod fill;
 pub mod heartbeat;
 pub mod image;
 pub mod membership;

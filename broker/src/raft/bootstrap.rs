@@ -245,8 +245,7 @@ impl Asking<'_> {
 
     pub(super) async fn probe(&self, expected: Option<NodeId>, address: &str) -> Option<Probed> {
         let asked = async {
-            let dialled = grpc::dial(self.network.as_ref(), address).await.map_err(|why| why.to_string())?;
-            let grpc::Dialled { channel, identity } = dialled;
+            let grpc::Dialled { channel, identity } = self.dial(address).await?;
             let request = ProbeRequest { envelope: Some(self.me.envelope(None)) };
             let answer = PeersClient::new(channel).probe(request).await;
             let answer = answer.map_err(|status| status.message().to_owned())?.into_inner();
@@ -268,11 +267,14 @@ impl Asking<'_> {
         Some(probed)
     }
 
+    /// Any node of the cluster may be there.
+    async fn dial(&self, address: &str) -> Result<grpc::Dialled, String> {
+        grpc::dial(self.network.as_ref(), address, &self.me.expects(None)).await.map_err(|why| why.to_string())
+    }
+
     async fn join(&self, address: &str) -> Answered {
         let asked = async {
-            let dialled = grpc::dial(self.network.as_ref(), address).await.map_err(|why| why.to_string())?;
-            let grpc::Dialled { channel, identity } = dialled;
-            self.me.expects(None).check(address, identity.as_ref()).map_err(|why| why.to_string())?;
+            let channel = self.dial(address).await?.channel;
             let request = JoinRequest {
                 envelope: Some(self.me.envelope(None)),
                 address: self.me.address.clone(),

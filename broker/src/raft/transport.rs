@@ -24,7 +24,7 @@ use super::peers::peers_client::PeersClient;
 use super::peers::{Me, RaftFrame, Who, frames_of};
 use super::roster::Roster;
 use crate::ids::NodeId;
-use crate::io::grpc::{self, Dialled};
+use crate::io::grpc;
 use crate::io::net::Network;
 use crate::io::rng::Rng;
 use crate::metadata::Member;
@@ -200,9 +200,8 @@ impl PeerConnection {
     }
 
     async fn dial(&self) -> io::Result<Channel> {
-        let Dialled { channel, identity } = grpc::dial(self.links.network.as_ref(), &self.address).await?;
-        self.links.me.expects(Some(self.who.node)).check(&self.address, identity.as_ref())?;
-        Ok(channel)
+        let expected = self.links.me.expects(Some(self.who.node));
+        Ok(grpc::dial(self.links.network.as_ref(), &self.address, &expected).await?.channel)
     }
 
     /// Drops what waits for the peer until the next attempt.

@@ -35,15 +35,13 @@ fn note(situation: &Situation, pool: &Pool) -> Option<Fill> {
 /// The lowest ordinal that is being added now: one beyond the StatefulSet's size that never joined, or one whose drain is
 /// to be cancelled.
 fn added_from(situation: &Situation, pool: &Pool) -> Option<i32> {
-    let known = |ordinal: i32| situation.brokers.as_ref().and_then(|brokers| brokers.nodes.get(&pool.node(ordinal)));
-    let has_volume = |id| situation.nodes.get(&id).is_some_and(|node| node.claim.is_some());
-    let joined = |ordinal: i32| match &situation.brokers {
-        Some(_) => known(ordinal).is_some_and(|node| node.registered),
+    let joined = |id| match &situation.brokers {
+        Some(_) => situation.registration(id).is_some_and(|node| node.registered),
         // While nobody can say who has joined: who has a volume was there before.
-        None => has_volume(pool.node(ordinal)),
+        None => situation.nodes.get(&id).is_some_and(|node| node.claim.is_some()),
     };
-    let new = (pool.current.unwrap_or(0)..pool.wanted).find(|ordinal| !joined(*ordinal));
-    let drained = |ordinal: &i32| known(*ordinal).is_some_and(|node| node.draining);
+    let new = (pool.current.unwrap_or(0)..pool.wanted).find(|ordinal| !joined(pool.node(*ordinal)));
+    let drained = |ordinal: &i32| is_drained(situation, pool.node(*ordinal));
     let again = pool.surplus_from.and_then(|from| (from..pool.wanted).find(drained));
     new.into_iter().chain(again).min()
 }
@@ -52,10 +50,9 @@ fn ids(pool: &Pool, fill: Fill) -> impl Iterator<Item = i32> {
     (fill.from..pool.wanted).map(|ordinal| pool.node(ordinal))
 }
 
-/// Nodes that somebody drains are not to be filled.
+/// What is being drained is not to be filled.
 fn is_drained(situation: &Situation, id: i32) -> bool {
-    let brokers = situation.brokers.as_ref();
-    brokers.and_then(|brokers| brokers.nodes.get(&id)).is_some_and(|node| node.draining)
+    situation.registration(id).is_some_and(|node| node.draining)
 }
 
 /// Whether all nodes of a note were filled by this operator, which has not noted it yet.
@@ -64,9 +61,8 @@ fn is_begun(situation: &Situation, pool: &Pool, fill: Fill) -> bool {
 }
 
 /// Fills all nodes that are noted, at once, when the last of them serves.
-pub(super) fn fill(situation: &Situation) -> Say {
+pub(super) fn fill(situation: &Situation, notes: &BTreeMap<String, Fill>) -> Say {
     let Some(brokers) = &situation.brokers else { return Say::Nothing };
-    let notes = notes(situation);
     let noted = situation.pools.iter().filter_map(|pool| notes.get(&pool.name).map(|fill| (pool, *fill)));
     let (mut nodes, mut begun) = (Vec::new(), Vec::new());
     for (pool, fill) in noted {

@@ -228,6 +228,11 @@ impl Situation {
         self.place(id).is_some_and(|(pool, ordinal)| ordinal < pool.wanted)
     }
 
+    /// A node as the cluster knows it; `None` while it does not, or can't say.
+    pub fn registration(&self, id: i32) -> Option<&Registered> {
+        self.brokers.as_ref()?.nodes.get(&id)
+    }
+
     /// Whether a pod's template is not what it should be.
     pub fn is_outdated(&self, node: &Node) -> bool {
         let wanted = self.pool(&node.pool).map(|pool| pool.hash.as_str());
@@ -252,7 +257,7 @@ impl Situation {
     /// A node of the cluster that does not serve: its pod is missing, going, or not ready, or its broker is taken for dead.
     /// A node that never joined is none.
     pub fn is_down(&self, id: i32) -> bool {
-        let Some(known) = self.brokers.as_ref().and_then(|brokers| brokers.nodes.get(&id)) else { return false };
+        let Some(known) = self.registration(id) else { return false };
         let serves = |pod: &Pod| pod.running && pod.ready && !pod.terminating;
         !known.registered || known.fenced || !self.nodes.get(&id).and_then(|node| node.pod.as_ref()).is_some_and(serves)
     }

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use chronik_operator::certificates::host_name;
 use chronik_operator::crd::ChronikCluster;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
@@ -28,6 +26,7 @@ use super::operator::Writes;
 use super::process::{Files, Process, probe};
 use super::volumes::Volumes;
 use crate::fixture::brokers::Proof;
+use crate::fixture::pods::{self, ordinal, patched};
 
 /// Between two looks at pods and claims.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -163,15 +162,6 @@ impl Machine {
 async fn release(pods: &Api<Pod>, pod: &Pod) {
     let patch = json!({ "metadata": { "uid": pod.uid(), "finalizers": null } });
     patched(pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await);
-}
-
-/// What went or changed meanwhile is looked at again.
-pub(super) fn patched<T>(outcome: Result<T, kube::Error>) -> bool {
-    match outcome {
-        Ok(_) => true,
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => false,
-        Err(why) => panic!("the machine can't write: {why}"),
-    }
 }
 
 struct Worker {
@@ -365,34 +355,11 @@ impl Worker {
     /// `None` where it is not there yet.
     async fn proof(&self, secret: &str, certificate: &str, key: &str) -> Option<Proof> {
         let secrets: Api<Secret> = Api::namespaced(self.place.client.clone(), &self.place.namespace);
-        let mut data = secrets.get_opt(secret).await.expect("the API server answers")?.data?;
-        let mut take = |name: &str| data.remove(name).map(|it| it.0);
-        Some(Proof { authorities: take("ca.crt")?, certificate: take(certificate)?, key: take(key)? })
+        pods::proof(&secrets, secret, certificate, key).await
     }
 
     /// Says in the pod's status what its process does.
     async fn tell(&self, pod: &Pod, ready: bool, restarts: i32) {
-        let (now, ip) = (Time(Timestamp::now()), self.place.ip(ordinal(pod)));
-        let is = if ready { "True" } else { "False" };
-        let status = json!({
-            "metadata": { "uid": pod.uid() },
-            "status": {
-                "phase": "Running",
-                "podIP": ip, "podIPs": [{ "ip": ip }],
-                "conditions": [
-                    { "type": "Ready", "status": is, "lastTransitionTime": now },
-                    { "type": "ContainersReady", "status": is, "lastTransitionTime": now },
-                ],
-                "containerStatuses": [{
-                    "name": "chronik", "image": "none", "imageID": "none", "ready": ready, "restartCount": restarts,
-                    "started": ready, "state": { "running": { "startedAt": now } },
-                }],
-            },
-        });
-        patched(self.pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(&status)).await);
+        pods::tell(&self.pods, pod, self.place.ip(ordinal(pod)), ready, restarts).await;
     }
-}
-
-fn ordinal(pod: &Pod) -> u8 {
-    pod.labels()["apps.kubernetes.io/pod-index"].parse().expect("an ordinal")
 }

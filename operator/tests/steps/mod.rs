@@ -25,7 +25,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::fixture::{Lab, cluster, free_address, lab, reconciliations};
+use super::fixture::{Lab, cluster, free_address, lab, pool, reconciliations};
 use gate::Plan;
 use load::Load;
 use machine::{Machine, Place};
@@ -126,11 +126,8 @@ impl Walk {
 
     /// The spec that the cluster begins with.
     async fn create(&self) {
-        let pool = json!({
-            "name": "main", "replicas": 3, "firstNodeId": 0,
-            "storage": { "size": "1Gi", "storageClassName": self.lab.namespace() },
-            "template": { "nodeSelector": { "chronik.io/no-such-machine": "true" } },
-        });
+        let mut pool = pool("main", 0);
+        pool["storage"]["storageClassName"] = self.lab.namespace().into();
         let config = json!({
             "default.replication.factor": "3", "min.insync.replicas": "2", "offsets.topic.num.partitions": "4",
         });

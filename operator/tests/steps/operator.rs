@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::gate::{Gate, Plan, Way, Write};
+use crate::fixture::process::arguments;
 
 /// How a process of the operator is started.
 pub(super) struct Program {
@@ -161,9 +162,7 @@ impl Program {
 
     fn start(&self) -> Child {
         let mut command = Command::new(&self.path);
-        command.args(["run", "--image", "chronik.invalid/none:0", "--watch", &self.namespace]);
-        command.args(["--namespace", &self.namespace, "--http", &self.pages.to_string()]);
-        command.args(["--admin-port", &self.admin_port.to_string(), "--log", "info"]);
+        command.args(arguments(&self.namespace, &self.pages.to_string(), self.admin_port, "info"));
         command.env("KUBECONFIG", self.kubeconfig()).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(append(&self.log())).stderr(append(&self.log()));
         command.spawn().expect("the operator can be started")

@@ -11,11 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::operator::append;
 use crate::fixture::brokers::Proof;
+use crate::fixture::page;
 
 /// Where the folders of a pod are.
 pub(super) struct Files {
@@ -133,13 +132,8 @@ const PROBED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether a broker says that it is ready.
 pub(super) async fn probe(at: SocketAddr) -> bool {
-    let asked = async {
-        let mut stream = TcpStream::connect(at).await?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"))
-    };
     // One that does not answer is not ready.
-    matches!(tokio::time::timeout(PROBED_WITHIN, asked).await, Ok(Ok(true)))
+    let answer = tokio::time::timeout(PROBED_WITHIN, page(at, "/readyz")).await;
+    let ready = |answer: String| ["HTTP/1.0 200", "HTTP/1.1 200"].iter().any(|head| answer.starts_with(head));
+    answer.is_ok_and(|answer| answer.is_ok_and(ready))
 }

@@ -5,7 +5,8 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::machine::{Place, patched};
+use super::machine::Place;
+use crate::fixture::pods::patched;
 
 /// On volumes: the namespace whose claims they are for.
 const VOLUMES_OF: &str = "chronik.io/steps";

@@ -13,7 +13,9 @@ use chronik_broker::admin::proto::DescribeClusterRequest;
 use chronik_broker::admin::proto::admin_client::AdminClient;
 use chronik_broker::ids::{BrokerEpoch, NodeId};
 use chronik_broker::io::grpc;
-use chronik_broker::io::net::Network as _;
+use chronik_broker::io::net::{Expected, Network as _};
+use chronik_broker::raft::peers::proto;
+use chronik_broker::raft::peers::proto::peers_client::PeersClient;
 use chronik_broker::stream::links::codec::{self, HANDSHAKE_BYTES};
 use chronik_broker::stream::links::frame::{Frame, Hello, Identity, Lane};
 use clap::Args;
@@ -24,13 +26,6 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use link::Link;
-use proto::peers_client::PeersClient;
-
-/// `broker/proto/peers.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::pedantic)]
-mod proto {
-    tonic::include_proto!("chronik.peers.v1");
-}
 
 /// How long a port may take to say something.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -176,11 +171,17 @@ async fn greet(args: &KnockArgs, link: &Link, hello: &Frame) -> io::Result<Optio
     }
 }
 
+/// Where the link proves nobody, whoever answers is as good as expected.
+async fn dial(args: &KnockArgs, link: &Link) -> io::Result<grpc::Dialled> {
+    let expected = Expected { cluster: args.cluster.clone(), node: Some(args.to) };
+    grpc::dial(link, &args.grpc, &expected).await
+}
+
 async fn raft(args: &KnockArgs, link: &Link) -> Result<Answer, String> {
     let directory = Bytes::copy_from_slice(args.directory.as_bytes());
     let from = proto::Identity { node: args.node, directory };
     let envelope = proto::Envelope { cluster_id: args.cluster.clone(), from: Some(from), to: None };
-    let dialled = match grpc::dial(link, &args.grpc).await {
+    let dialled = match dial(args, link).await {
         Ok(dialled) => dialled,
         Err(why) => return Ok(Answer::refused(why)),
     };
@@ -194,7 +195,7 @@ async fn raft(args: &KnockArgs, link: &Link) -> Result<Answer, String> {
 
 async fn admin(args: &KnockArgs, link: &Link) -> Result<(Answer, Vec<Registered>), String> {
     let claim = if args.operator { Claim::OPERATOR } else { Claim::node(node(args.node)?, Some(args.directory)) };
-    let dialled = match grpc::dial(link, &args.grpc).await {
+    let dialled = match dial(args, link).await {
         Ok(dialled) => dialled,
         Err(why) => return Ok((Answer::refused(why), Vec::new())),
     };
@@ -211,13 +212,7 @@ async fn admin(args: &KnockArgs, link: &Link) -> Result<(Answer, Vec<Registered>
 
 /// A refusal by the service, or by what closed the connection; an error where it is neither.
 fn refusal(status: &Status) -> Result<Answer, String> {
-    let mut cause = std::error::Error::source(status);
-    let mut innermost = None;
-    while let Some(inner) = cause {
-        innermost = Some(inner.to_string());
-        cause = inner.source();
-    }
-    match (status.code(), innermost) {
+    match (status.code(), grpc::innermost(status)) {
         (Code::Unauthenticated | Code::PermissionDenied, _) => Ok(Answer::refused(status.message())),
         (_, Some(why)) => Ok(Answer::refused(why)),
         (code, None) => Err(format!("{code}: {}", status.message())),

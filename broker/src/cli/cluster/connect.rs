@@ -13,6 +13,7 @@ use crate::cli::Failure;
 use crate::cli::environment::environment;
 use crate::config;
 use crate::ids::NodeId;
+use crate::io::grpc::innermost;
 use crate::io::net::real::RealNetwork;
 use crate::io::net::tls::TlsNetwork;
 use crate::io::net::{Expected, Network, PeerIdentity};
@@ -122,13 +123,7 @@ async fn reach(caller: &Caller, address: &str) -> Result<Client, Status> {
 
 /// What went wrong, from the innermost cause that is known: "transport error" tells nobody anything.
 fn text(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    text
+    innermost(status).unwrap_or_else(|| status.message().to_owned())
 }
 
 impl From<Status> for Failure {

@@ -3,7 +3,6 @@
 use std::io::IoSlice;
 
 use super::*;
-use crate::ids::{ProducerEpoch, ProducerId};
 use crate::io::disk::{Disk, OpenMode};
 use crate::log::files;
 
@@ -17,11 +16,6 @@ fn fill(node: &Node, log: &Log) {
     for number in 0..60 {
         append_flushed(node, log, batch(&[&format!("value {number}")]));
     }
-}
-
-fn numbered(sequence: i32) -> Bytes {
-    let builder = BatchBuilder::new(Compression::None).idempotent(ProducerId::new(7), ProducerEpoch::FIRST, sequence);
-    builder.record(START_MS, None, Some(b"x")).build()
 }
 
 fn names(node: &Node) -> Vec<String> {

@@ -3,15 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::ids::{ProducerEpoch, ProducerId};
 use crate::io::disk::Disk;
-
-fn numbered(sequence: i32) -> Bytes {
-    BatchBuilder::new(Compression::None)
-        .idempotent(ProducerId::new(7), ProducerEpoch::new(0), sequence)
-        .record(START_MS, Some(b"k"), Some(b"v"))
-        .build()
-}
 
 #[test]
 fn a_log_deleted_during_a_checkpoint_is_left_out_of_it() {

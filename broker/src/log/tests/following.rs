@@ -3,7 +3,6 @@
 use bytes::BytesMut;
 
 use super::*;
-use crate::ids::{ProducerEpoch, ProducerId};
 use crate::log::batch;
 
 /// A batch as a leader stored it.
@@ -104,12 +103,6 @@ fn a_hole_that_compaction_left_is_filled_and_survives_a_crash() {
         let node = node.crash(1);
         assert_eq!(seen(&node.log(small())), expected, "a hole of {hole}, after a crash");
     }
-}
-
-/// A producer's batch of one record.
-fn numbered(sequence: i32) -> Bytes {
-    let batch = BatchBuilder::new(Compression::None).record(START_MS, None, Some(b"value"));
-    batch.idempotent(ProducerId::new(7), ProducerEpoch::FIRST, sequence).build()
 }
 
 #[test]

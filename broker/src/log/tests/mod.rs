@@ -22,7 +22,7 @@ use super::record::Records;
 use super::{
     AppendError, Appended, BatchBuilder, CleanupPolicy, Compression, Log, LogConfig, LogStore, Origin, StoreOptions,
 };
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 use crate::io::clock::Clock;
 use crate::io::disk::sim::SimDisk;
 use crate::wal::{Admission, Durability, GroupCommitWal, WalOptions};
@@ -147,6 +147,12 @@ pub(super) fn batch(values: &[&str]) -> Bytes {
         builder.push(START_MS, Some(b"k"), Some(value.as_bytes()), std::iter::empty());
     }
     builder.build()
+}
+
+/// A batch of one record, of an idempotent producer.
+pub(super) fn numbered(sequence: i32) -> Bytes {
+    let builder = BatchBuilder::new(Compression::None).idempotent(ProducerId::new(7), ProducerEpoch::FIRST, sequence);
+    builder.record(START_MS, None, Some(b"x")).build()
 }
 
 pub(super) fn append(log: &Log, records: Bytes, epoch: i32) -> Result<Appended, AppendError> {

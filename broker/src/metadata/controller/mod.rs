@@ -1,7 +1,7 @@
 //! The controller: runs on the node that leads the metadata plane, and proposes what the cluster should do. It never
 //! decides alone: apply does, by what is true when the command's turn comes.
 //!
-//! Reading order: [`sessions`] (which nodes are alive), [`moves`] (where replicas go; [`fill`]: to new nodes), [`duties`] (all that is to be done,
+//! Reading order: [`sessions`] (which nodes are alive), [`moves`] (where replicas go), [`duties`] (all that is to be done,
 //! from what is known: [`duties::Controller`]), [`driver`] (time, heartbeats and proposals around it). The other end, on
 //! every node: [`presence`].
 
@@ -9,7 +9,6 @@ use std::time::Duration;
 
 pub mod driver;
 pub mod duties;
-pub mod fill;
 pub mod moves;
 pub mod presence;
 pub mod sessions;

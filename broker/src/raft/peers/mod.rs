@@ -4,7 +4,7 @@
 //! roster with that data folder: a wiped node, or a second process with a node's id, is not heard as that node.
 
 mod frames;
-mod proto;
+pub mod proto;
 mod service;
 
 use uuid::Uuid;
