@@ -141,6 +141,14 @@ impl Machine {
         self.state.lock().disk.crash_at(n);
     }
 
+    /// Nothing is planned against it any more: its disk has room and is as fast as it was, its clock is right.
+    pub(super) fn heal(&self) {
+        self.set_room(None);
+        self.set_round_us(self.world.scenario.disk_us);
+        self.set_clock_off(0);
+        self.state.lock().disk.cancel_crash();
+    }
+
     /// Starts its node.
     pub(super) fn start(self: &Arc<Self>) {
         let mut state = self.state.lock();

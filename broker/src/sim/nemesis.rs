@@ -227,9 +227,7 @@ impl Nemesis {
         cluster.world.net.heal();
         cluster.world.net.set_latency(Latency { late_of: 0, ..cluster.world.scenario.latency });
         for machine in &cluster.machines {
-            machine.set_room(None);
-            machine.set_round_us(cluster.world.scenario.disk_us);
-            machine.set_clock_off(0);
+            machine.heal();
             if !machine.is_running() {
                 machine.restart_in(0);
             }

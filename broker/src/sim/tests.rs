@@ -10,7 +10,7 @@ const FOUND_WITHIN: u64 = 2_000;
 /// How a seed's scenario was drawn.
 type Drawn = fn(u64) -> Scenario;
 /// Seeds that found a bug, which has been mended since, and how their runs were drawn then.
-const FOUND: [(u64, Drawn, &str); 12] = [
+const FOUND: [(u64, Drawn, &str); 13] = [
     (
         1476,
         Scenario::without_story,
@@ -54,6 +54,11 @@ const FOUND: [(u64, Drawn, &str); 12] = [
         7_007_426,
         Scenario::of,
         "a full disk refused a log's first records, and the node ended for want of the log's folder",
+    ),
+    (
+        8_001_467,
+        Scenario::of,
+        "the scenario's own: a loss of power planned against a stopped node came when nothing was to disturb any more",
     ),
 ];
 

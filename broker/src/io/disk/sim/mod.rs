@@ -116,6 +116,11 @@ impl SimDisk {
         state.crash_at = Some(state.operations + n);
     }
 
+    /// Takes a planned `crash_at` back.
+    pub fn cancel_crash(&self) {
+        self.state.lock().crash_at = None;
+    }
+
     /// Whether the machine has stopped.
     pub fn has_crashed(&self) -> bool {
         self.state.lock().crashed
