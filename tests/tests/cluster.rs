@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chronik_tests::cluster::wait_for;
 use chronik_tests::load::{BETWEEN_FAULTS, Draw, Load, TOPIC, Victim, aside, number};
-use chronik_tests::{Cluster, chronik};
+use chronik_tests::{Cluster, NodeBuilder, chronik};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_form_a_cluster_that_takes_acks_of_all_and_stops_in_order() {
@@ -197,4 +198,17 @@ fn a_second_process_with_a_nodes_id_is_refused() {
     let refused = chronik(&arguments, b"");
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.err.contains("another process takes part in the cluster as node 1"), "{refused:?}");
+}
+
+#[test]
+fn a_node_of_another_cluster_is_told_whom_it_asks() {
+    let cluster = Cluster::start(3, &[]);
+    let settings = [("node_id", "3"), ("cluster_id", "another-cluster"), ("seeds", &cluster.admin())];
+    let mut stranger =
+        settings.iter().fold(NodeBuilder::default(), |node, (name, value)| node.set(name, value)).build();
+    stranger.launch();
+    let told =
+        wait_for("what it waits for", || stranger.logged("waiting to become part of the cluster").into_iter().next());
+    let told = told.to_string();
+    assert!(told.contains("this node belongs to cluster test-cluster, not to cluster another-cluster"), "{told}");
 }

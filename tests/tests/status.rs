@@ -78,3 +78,34 @@ fn a_cluster_in_trouble_tells_what_is_wrong_and_what_is_under_way() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
 }
+
+/// Two of three voters are down: what one node knew last is told as that, and orders say what they wait for.
+#[test]
+fn without_a_majority_nothing_is_said_to_be_well() {
+    let mut cluster = Cluster::start(3, &[]);
+    cluster[0].run(&["topic", "create", "t", "--replication-factor", "3"]).ok();
+    cluster.wait_until_in_sync(0, "t");
+    for dead in [1, 2] {
+        cluster[dead].kill();
+    }
+    let admin = cluster[0].grpc_address();
+    let status = wait_for("a node without a leader", || {
+        let told = chronik(&["cluster", "status", "--admin", &admin], b"");
+        (told.code != 0).then_some(told)
+    });
+    let second = status.out.lines().nth(1).expect("a second line");
+    assert_eq!(second, "THE METADATA HAS NO LEADER: what follows is what node 0 knew last", "{}", status.out);
+    for part in ["a majority of the voters must be up", &cluster[1].grpc_address(), &cluster[2].grpc_address()] {
+        assert!(status.err.contains(part), "{part}: {}", status.err);
+    }
+    assert!(!status.out.contains("in sync\n"), "{}", status.out);
+    let nodes = chronik(&["cluster", "nodes", "--admin", &admin], b"");
+    assert!(nodes.code == 1 && nodes.out.contains("NODE") && nodes.err.contains("no leader"), "{nodes:?}");
+    let order = chronik(&["cluster", "drain", "0", "--detach", "--admin", &admin], b"");
+    assert_eq!(order.code, 1);
+    for part in
+        ["still waiting: an order needs the metadata's leader", "drain node 0", "a majority of the voters must be up"]
+    {
+        assert!(order.err.contains(part), "{part}: {}", order.err);
+    }
+}

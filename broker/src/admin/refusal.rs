@@ -7,7 +7,10 @@ use crate::metadata::{MembershipError, ProposeError, Refused};
 /// Why a write got no outcome; `attempt` says which: "drain node 3".
 pub(super) fn not_proposed(attempt: &str, why: &ProposeError) -> Status {
     let (code, advice) = match why {
-        ProposeError::TimedOut => (Code::DeadlineExceeded, "it may take effect yet: look before you repeat it"),
+        ProposeError::TimedOut => (
+            Code::DeadlineExceeded,
+            "a majority of the voters must be up (chronik cluster voters); it may take effect yet: look before you repeat it",
+        ),
         ProposeError::LeaderChanged => (Code::Unavailable, "repeat it"),
         ProposeError::TooLarge { .. } => (Code::InvalidArgument, "ask for less at a time"),
         ProposeError::Stopping => (Code::Unavailable, "ask another node"),

@@ -7,7 +7,7 @@ use crate::metadata::{Image, QuorumSafety, is_safe_to_stop};
 /// So many partitions are named at most.
 const NAMED: usize = 1000;
 
-/// What a stop of the node would do now. A node that is not registered holds nothing and can stop.
+/// What a stop of the node would do now.
 pub fn answer(image: &Image, node: NodeId) -> IsSafeToStopResponse {
     let safety = is_safe_to_stop(image, node);
     let mut reasons = Vec::new();

@@ -482,8 +482,11 @@ impl Admin for AdminService {
         request: Request<proto::IsSafeToStopRequest>,
     ) -> Answer<proto::IsSafeToStopResponse> {
         let node = node_id(request.into_inner().node)?;
-        self.catch_up(&format!("whether node {node} can stop")).await?;
-        answer(safety::answer(&self.image(), node))
+        let attempt = format!("whether node {node} can stop");
+        self.catch_up(&attempt).await?;
+        let image = self.image();
+        image.node(node).ok_or_else(|| refused(&attempt, Refused::UnknownNode))?;
+        answer(safety::answer(&image, node))
     }
 
     async fn prepare_stop(&self, request: Request<proto::PrepareStopRequest>) -> Answer<proto::PrepareStopResponse> {

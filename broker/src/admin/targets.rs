@@ -1,6 +1,6 @@
 //! Requests about partitions by name, as commands about partitions by id; and their outcomes back by name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Status;
 
@@ -29,8 +29,16 @@ pub enum Change {
 
 /// Checks the targets of a reassignment.
 pub fn reassignment(image: &Image, targets: &[proto::Target]) -> Vec<Planned<Change>> {
+    let mut named = BTreeMap::new();
+    for target in targets {
+        *named.entry((&target.topic, target.partition)).or_insert(0) += 1;
+    }
     let planned = targets.iter().map(|target| {
-        let plan = find(image, &target.topic, target.partition).and_then(|partition| change(image, partition, target));
+        let plan = match named[&(&target.topic, target.partition)] {
+            1 => find(image, &target.topic, target.partition).and_then(|partition| change(image, partition, target)),
+            // Which of them is meant nobody knows.
+            times => Err(format!("it is named {times} times")),
+        };
         Planned { topic: target.topic.clone(), partition: target.partition, plan }
     });
     planned.collect()

@@ -293,6 +293,11 @@ async fn a_target_that_can_not_be_is_refused_in_words() {
         assert_eq!(cluster.reassign(0, replicas).await, words);
     }
     assert_eq!(cluster.reassign(5, &[0]).await, "the topic has 1 partitions");
+    let twice = [vec![0], vec![1]].map(|replicas| Target { topic: "t".to_owned(), replicas, ..Default::default() });
+    let request = ReassignPartitionsRequest { targets: twice.to_vec(), ..Default::default() };
+    let answer = cluster.any().reassign_partitions(Request::new(request)).await.expect("answered").into_inner();
+    let errors: Vec<&str> = answer.results.iter().map(|it| it.error.as_str()).collect();
+    assert_eq!(errors, ["it is named 2 times"; 2], "nobody knows which is meant");
     let stale = Target { topic: "t".to_owned(), replicas: vec![1, 0], partition_epoch: Some(77), ..Default::default() };
     let request = ReassignPartitionsRequest { targets: vec![stale], ..Default::default() };
     let answer = cluster.any().reassign_partitions(Request::new(request)).await.expect("answered").into_inner();
@@ -467,6 +472,7 @@ async fn one_stop_is_granted_at_a_time_and_unsafe_ones_are_not() {
     let two = ask(2).await.expect("told").into_inner();
     assert!(!two.safe && !two.reasons.is_empty(), "{two:?}");
     assert_eq!(two.blocking, [Partition { topic: "t".to_owned(), partition: 0 }]);
+    assert_eq!(ask(7).await.err().map(|it| it.code()), Some(Code::NotFound), "nobody knows of a node 7");
 }
 
 #[tokio::test]

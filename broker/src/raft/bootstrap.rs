@@ -222,28 +222,36 @@ impl Asking<'_> {
     async fn step(&self) -> Step {
         let addresses = self.cluster.addresses(self.me.node);
         let asked = join_all(addresses.iter().map(|(expected, address)| self.ask(*expected, address))).await;
+        let (mut answers, mut unheard) = (Vec::new(), Vec::new());
+        for probed in asked.into_iter().flatten() {
+            match probed {
+                Ok(answer) => answers.push(answer),
+                Err(why) => unheard.push(why),
+            }
+        }
         let me = Who { node: self.me.node, directory: self.me.directory };
-        decide(me, self.cluster, &asked.into_iter().flatten().collect::<Vec<_>>())
+        match decide(me, self.cluster, &answers) {
+            Step::Wait(what) if !unheard.is_empty() => Step::Wait(format!("{what} ({})", unheard.join("; "))),
+            step => step,
+        }
     }
 
     /// Asks a voter, or every node that a seed's name stands for: this node itself may be the first of them.
-    async fn ask(&self, expected: Option<NodeId>, address: &str) -> Vec<Probed> {
+    async fn ask(&self, expected: Option<NodeId>, address: &str) -> Vec<Result<Probed, String>> {
         if expected.is_some() {
-            return self.probe(expected, address).await.into_iter().collect();
+            return vec![self.probe(expected, address).await];
         }
         let resolved = tokio::time::timeout(ASK_TIMEOUT, self.network.resolve(address)).await;
         let addresses = match resolved.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(addresses) => addresses,
-            Err(why) => {
-                tracing::debug!(address, %why, "a seed's name is not known yet");
-                return Vec::new();
-            }
+            Err(why) => return vec![Err(format!("{address}: {why}"))],
         };
         let some = addresses.iter().take(MOST_ASKED);
-        join_all(some.map(|address| self.probe(None, address))).await.into_iter().flatten().collect()
+        join_all(some.map(|address| self.probe(None, address))).await
     }
 
-    pub(super) async fn probe(&self, expected: Option<NodeId>, address: &str) -> Option<Probed> {
+    /// Asks a node who it is and what it knows; an error says where, and why it tells nothing.
+    pub(super) async fn probe(&self, expected: Option<NodeId>, address: &str) -> Result<Probed, String> {
         let asked = async {
             let grpc::Dialled { channel, identity } = self.dial(address).await?;
             let request = ProbeRequest { envelope: Some(self.me.envelope(None)) };
@@ -258,13 +266,13 @@ impl Asking<'_> {
             Ok::<_, String>(Probed { expected, who, empty: answer.empty, leader, roster })
         };
         let probed = tokio::time::timeout(ASK_TIMEOUT, asked).await.unwrap_or_else(|_| Err("no answer".to_owned()));
-        let probed = probed.inspect_err(|why| tracing::debug!(address, why, "a node could not be asked")).ok()?;
+        let probed = probed.map_err(|why| format!("{address}: {why}"))?;
         if let Some(expected) = expected
             && probed.who.node != expected
         {
             tracing::warn!(address, expected = expected.get(), found = probed.who.node.get(), "another node answers");
         }
-        Some(probed)
+        Ok(probed)
     }
 
     /// Any node of the cluster may be there.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::{Code, Status};
+use futures::future::join_all;
+use tonic::{Code, Response, Status};
 
 use crate::admin::proto::DescribeNodeRequest;
 use crate::admin::{Claim, Client, client};
-use crate::cli::Failure;
 use crate::cli::environment::environment;
+use crate::cli::{Failure, exit};
 use crate::config;
 use crate::ids::NodeId;
 use crate::io::grpc::innermost;
@@ -24,6 +25,8 @@ pub(in crate::cli) const DEFAULT_ADMIN: &str = "localhost:9391";
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// How long one address may take to show that a node is there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// An order that takes longer than this has the person told what it waits for.
+const TELL_AFTER: Duration = Duration::from_secs(2);
 /// The largest answer that is taken: a list of 100,000 partitions.
 const ANSWER_BYTES: usize = 64 << 20;
 
@@ -84,9 +87,11 @@ impl AdminAddress {
         };
         let tls = TlsNetwork::open(machine, dir).await;
         let tls = tls.map_err(|why| Failure::Usage(format!("--tls-dir: {why}")))?;
-        let settings = config::node_id_in_environment(environment()).map_err(|why| Failure::Usage(why.to_string()))?;
         let proves = tls.identity();
-        let me = claim(&proves, settings);
+        let me = match proves.node {
+            None => Claim::OPERATOR,
+            Some(_) => claim(&proves, settings_node()?),
+        };
         Ok(Caller { network: Arc::new(tls), expected: Some(Expected { cluster: proves.cluster, node: None }), me })
     }
 }
@@ -96,6 +101,10 @@ struct Caller {
     network: Arc<dyn Network>,
     expected: Option<Expected>,
     me: Claim,
+}
+
+fn settings_node() -> Result<Option<NodeId>, Failure> {
+    config::node_id_in_environment(environment()).map_err(|why| Failure::Usage(why.to_string()))
 }
 
 /// Beside a broker, in its environment, this is the node that the broker's settings name: with another node's certificate
@@ -110,6 +119,26 @@ impl Connected {
     pub(in crate::cli) async fn anew(&self) -> Result<Self, Failure> {
         self.address.connect().await
     }
+
+    /// Which of these addresses can't be reached from here, and why.
+    pub(super) async fn unreachable(&self, addresses: impl Iterator<Item = &str>) -> Result<Vec<String>, Failure> {
+        let caller = self.address.caller().await?;
+        let asked = addresses.map(async |address| {
+            let why = reach(&caller, address).await.err()?;
+            Some(format!("{address}: {}", text(&why)))
+        });
+        Ok(join_all(asked).await.into_iter().flatten().collect())
+    }
+}
+
+/// The answer to an order. Orders need the metadata's leader: while there is none, the node that was asked waits for it.
+pub(super) async fn ordered<T>(answer: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    let mut answer = std::pin::pin!(answer);
+    if let Ok(answered) = tokio::time::timeout(TELL_AFTER, &mut answer).await {
+        return Ok(answered?.into_inner());
+    }
+    exit::note("still waiting: an order needs the metadata's leader, and so a majority of the voters");
+    Ok(answer.await?.into_inner())
 }
 
 async fn reach(caller: &Caller, address: &str) -> Result<Client, Status> {

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tonic::Code;
 
-use super::connect::Connected;
+use super::connect::{Connected, ordered};
 use crate::admin::proto::{Drain, DrainNodeRequest, DrainState, WatchDrainRequest};
 use crate::cli::Failure;
 use crate::cli::output::Output;
@@ -88,7 +88,7 @@ pub(super) fn bytes_text(bytes: u64) -> String {
 
 pub(super) async fn run(args: &DrainArgs, connected: &Connected, out: Output) -> Result<(), Failure> {
     let request = DrainNodeRequest { node: args.node, ..Default::default() };
-    let begun = connected.client.clone().drain_node(request).await?.into_inner().drain.unwrap_or_default();
+    let begun = ordered(connected.client.clone().drain_node(request)).await?.drain.unwrap_or_default();
     let drain = if args.detach { begun } else { watch(connected, args.node, begun).await? };
     let ended = drain.state() == DrainState::Ended;
     out.document(&DrainRow::from(drain), |drain| drain.people() + "\n")?;

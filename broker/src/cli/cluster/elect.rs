@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::connect::Connected;
+use super::connect::{Connected, ordered};
 use super::{Named, report};
 use crate::admin::proto::{ElectLeadersRequest, ElectionKind, Partition};
 use crate::cli::Failure;
@@ -26,6 +26,6 @@ pub(super) async fn run(args: &ElectArgs, connected: &Connected, out: Output) ->
     let partitions = args.partitions.iter().map(partition).collect::<Result<Vec<_>, _>>()?;
     let kind = if args.unclean { ElectionKind::Unclean } else { ElectionKind::Preferred };
     let request = ElectLeadersRequest { kind: kind.into(), partitions, ..Default::default() };
-    let answer = connected.client.clone().elect_leaders(request).await?.into_inner();
+    let answer = ordered(connected.client.clone().elect_leaders(request)).await?;
     report(out, &answer.results, "elected")
 }

@@ -45,7 +45,8 @@ enum ClusterCommand {
     Fill(nodes::FillArgs),
     /// Take a stopped node without replicas out of the cluster
     Remove(nodes::NodeArgs),
-    /// Tell whether a node can stop without anything becoming unavailable; exit code 1 when it can't
+    /// Tell whether a node can stop now: nothing becomes unavailable but what has no other replica to spare, which is
+    /// named; exit code 1 when it can't
     CanStop(nodes::NodeArgs),
     /// Show the moves of replicas under way, or begin, cancel and throttle them
     Reassign(reassign::ReassignArgs),
@@ -77,6 +78,15 @@ pub(super) async fn run(args: ClusterArgs, shared: &Shared) -> Result<(), Failur
 struct Named {
     topic: String,
     partition: Option<i32>,
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.partition {
+            None => f.write_str(&self.topic),
+            Some(partition) => write!(f, "{}:{partition}", self.topic),
+        }
+    }
 }
 
 impl std::str::FromStr for Named {

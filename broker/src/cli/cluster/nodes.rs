@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::connect::Connected;
-use super::voters::role_name;
+use super::connect::{Connected, ordered};
+use super::voters::{Group, role_name};
 use crate::admin::proto::{
     CancelDrainRequest, DescribeClusterRequest, FillNodesRequest, IsSafeToStopRequest, Node, Partition,
     RemoveNodeRequest,
@@ -78,7 +78,8 @@ pub(super) async fn list(connected: &Connected, out: Output) -> Result<(), Failu
     let answer =
         connected.client.clone().describe_cluster(DescribeClusterRequest { latest: false }).await?.into_inner();
     let rows: Vec<NodeRow> = answer.nodes.into_iter().map(NodeRow::from).collect();
-    out.document(&rows, |rows| people(rows))
+    out.document(&rows, |rows| people(rows))?;
+    Group::from(answer.raft.unwrap_or_default()).led(connected).await
 }
 
 /// The nodes as a table.
@@ -101,19 +102,19 @@ pub(super) fn people(nodes: &[NodeRow]) -> String {
 
 pub(super) async fn undrain(args: NodeArgs, connected: &Connected, out: Output) -> Result<(), Failure> {
     let request = CancelDrainRequest { node: args.node, ..Default::default() };
-    connected.client.clone().cancel_drain(request).await?;
+    ordered(connected.client.clone().cancel_drain(request)).await?;
     out.done(&[Done::new("undrained", "node", args.node.to_string())])
 }
 
 pub(super) async fn fill(args: FillArgs, connected: &Connected, out: Output) -> Result<(), Failure> {
     let request = FillNodesRequest { nodes: args.nodes, ..Default::default() };
-    let answer = connected.client.clone().fill_nodes(request).await?.into_inner();
+    let answer = ordered(connected.client.clone().fill_nodes(request)).await?;
     super::report(out, &answer.results, "begun")
 }
 
 pub(super) async fn remove(args: NodeArgs, connected: &Connected, out: Output) -> Result<(), Failure> {
     let request = RemoveNodeRequest { node: args.node, ..Default::default() };
-    connected.client.clone().remove_node(request).await?;
+    ordered(connected.client.clone().remove_node(request)).await?;
     out.done(&[Done::new("removed", "node", args.node.to_string())])
 }
 
@@ -129,7 +130,7 @@ struct CanStop {
 
 pub(super) async fn can_stop(args: NodeArgs, connected: &Connected, out: Output) -> Result<(), Failure> {
     let request = IsSafeToStopRequest { node: args.node };
-    let answer = connected.client.clone().is_safe_to_stop(request).await?.into_inner();
+    let answer = ordered(connected.client.clone().is_safe_to_stop(request)).await?;
     let named = |partitions: Vec<Partition>| -> Vec<String> {
         partitions.into_iter().map(|it| format!("{}:{}", it.topic, it.partition)).collect()
     };

@@ -1,11 +1,12 @@
 //! `chronik cluster reassign`: moves of replicas by hand, in the format of Kafka's tool.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::connect::Connected;
+use super::connect::{Connected, ordered};
 use super::drain::bytes_text;
 use super::{Named, report};
 use crate::admin::proto::{
@@ -77,13 +78,13 @@ pub(super) async fn run(args: ReassignArgs, connected: &Connected, out: Output) 
             let targets = read_plan(&args.plan)?;
             let done = if args.dry_run { "valid" } else { "begun" };
             let request = ReassignPartitionsRequest { targets, validate_only: args.dry_run, ..Default::default() };
-            let answer = connected.client.clone().reassign_partitions(request).await?.into_inner();
+            let answer = ordered(connected.client.clone().reassign_partitions(request)).await?;
             report(out, &answer.results, done)
         }
         ReassignCommand::Cancel(args) => cancel(&args.partitions, connected, out).await,
         ReassignCommand::Throttle(ThrottleArgs { rate: Rate(bytes_per_second) }) => {
             let request = SetThrottleRequest { bytes_per_second, ..Default::default() };
-            connected.client.clone().set_throttle(request).await?;
+            ordered(connected.client.clone().set_throttle(request)).await?;
             let rate = bytes_per_second.map_or_else(|| "none".to_owned(), |rate| format!("{}/s", bytes_text(rate)));
             out.done(&[Done::new("changed", "throttle", rate)])
         }
@@ -144,19 +145,27 @@ async fn show(connected: &Connected, out: Output) -> Result<(), Failure> {
 
 async fn cancel(named: &[Named], connected: &Connected, out: Output) -> Result<(), Failure> {
     let all = under_way(connected).await?;
+    if let Some(unmoved) = named.iter().find(|named| !all.iter().any(|it| named.names(it))) {
+        return Err(Failure::Failed(format!("{unmoved} is not being reassigned; see: chronik cluster reassign")));
+    }
     let targets = all.into_iter().filter(|it| chosen(named, it)).map(|it| Target {
         topic: it.topic,
         partition: it.partition,
         ..Default::default()
     });
     let request = ReassignPartitionsRequest { targets: targets.collect(), ..Default::default() };
-    let answer = connected.client.clone().reassign_partitions(request).await?.into_inner();
+    let answer = ordered(connected.client.clone().reassign_partitions(request)).await?;
     report(out, &answer.results, "cancelled")
 }
 
 fn chosen(named: &[Named], it: &Reassignment) -> bool {
-    let names = |name: &Named| name.topic == it.topic && name.partition.is_none_or(|number| number == it.partition);
-    named.is_empty() || named.iter().any(names)
+    named.is_empty() || named.iter().any(|named| named.names(it))
+}
+
+impl Named {
+    fn names(&self, it: &Reassignment) -> bool {
+        self.topic == it.topic && self.partition.is_none_or(|number| number == it.partition)
+    }
 }
 
 /// A plan as Kafka's tool writes and reads it; fields that Chronik has no use for are passed over.
@@ -180,12 +189,16 @@ fn read_plan(path: &Path) -> Result<Vec<Target>, Failure> {
 
 fn targets(plan: &str) -> Result<Vec<Target>, String> {
     let plan: Plan = serde_json::from_str(plan).map_err(|why| why.to_string())?;
+    let mut named = BTreeSet::new();
     let target = |planned: PlannedPartition| {
         let PlannedPartition { topic, partition, replicas } = planned;
         if replicas.is_empty() {
             return Err(format!(
                 "{topic}:{partition} has no replicas (to cancel a move: chronik cluster reassign cancel)"
             ));
+        }
+        if !named.insert((topic.clone(), partition)) {
+            return Err(format!("{topic}:{partition} is named twice"));
         }
         Ok(Target { topic, partition, replicas, ..Default::default() })
     };
@@ -204,6 +217,9 @@ mod tests {
         assert_eq!(targets(plan), Ok(vec![expected]));
         assert!(targets(r#"{"partitions":[{"topic":"t","partition":1,"replicas":[]}]}"#).is_err());
         assert!(targets("{}").is_err());
+        let twice =
+            r#"{"partitions":[{"topic":"t","partition":1,"replicas":[0]},{"topic":"t","partition":1,"replicas":[1]}]}"#;
+        assert_eq!(targets(twice), Err("t:1 is named twice".to_owned()));
     }
 
     #[test]

@@ -116,20 +116,25 @@ pub(super) async fn show(connected: &Connected, out: Output) -> Result<(), Failu
     let answer = client.describe_cluster(DescribeClusterRequest { latest: false }).await?.into_inner();
     let unhealthy = client.list_unhealthy_partitions(ListUnhealthyPartitionsRequest {}).await?.into_inner();
     let moves = reassign::under_way(connected).await?.into_iter().map(Move::from).collect();
-    out.document(&Status::new(answer, unhealthy, moves), people)
+    let status = Status::new(answer, unhealthy, moves);
+    out.document(&status, people)?;
+    status.metadata.led(connected).await
 }
 
 fn people(status: &Status) -> String {
-    let mut lines = vec![
-        format!(
-            "cluster {}: {}, {}, {}",
-            status.cluster_id,
-            counted(status.nodes.len() as u64, "node"),
-            counted(status.topics.into(), "topic"),
-            counted(status.partitions.into(), "partition"),
-        ),
-        attention(status),
-    ];
+    let mut lines = vec![format!(
+        "cluster {}: {}, {}, {}",
+        status.cluster_id,
+        counted(status.nodes.len() as u64, "node"),
+        counted(status.topics.into(), "topic"),
+        counted(status.partitions.into(), "partition"),
+    )];
+    let led = status.metadata.leader.is_some();
+    if !led {
+        let by = status.answered_by;
+        lines.push(format!("THE METADATA HAS NO LEADER: what follows is what node {by} knew last"));
+    }
+    lines.extend(attention(status).or(led.then(|| "all partitions are in sync".to_owned())));
     lines.extend(status.drains.iter().map(|drain| format!("drain of {}", drain.people())));
     lines.extend(status.stop_granted_to.map(|node| format!("node {node} may stop: it hands its leaders over")));
     lines.extend(status.operator.as_ref().map(|holder| format!("an operator looks after it: {holder}")));
@@ -172,8 +177,8 @@ fn cut(all: usize, shown: usize) -> String {
     }
 }
 
-/// What of the partitions needs attention, the worst first.
-fn attention(status: &Status) -> String {
+/// What of the partitions needs attention, the worst first; `None` where nothing does.
+fn attention(status: &Status) -> Option<String> {
     let counts = [
         (status.offline, "offline"),
         (status.under_minimum, "under min.insync.replicas"),
@@ -183,7 +188,7 @@ fn attention(status: &Status) -> String {
     ];
     let told: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    if told.is_empty() { "all partitions are in sync".to_owned() } else { format!("partitions: {}", told.join(", ")) }
+    (!told.is_empty()).then(|| format!("partitions: {}", told.join(", ")))
 }
 
 #[cfg(test)]
@@ -255,6 +260,18 @@ mod tests {
              0     leader           -       -\n\
              1     voter            10      12 ms ago\n"
         );
+    }
+
+    #[test]
+    fn without_a_leader_nothing_is_said_to_be_well() {
+        let unled = DescribeClusterResponse {
+            answered_by: 1,
+            raft: Some(RaftGroup { leader: None, ..answer().raft.expect("a group") }),
+            ..answer()
+        };
+        let shown = people(&healthy(unled));
+        let told: Vec<&str> = shown.lines().take_while(|line| !line.is_empty()).skip(1).collect();
+        assert_eq!(told, ["THE METADATA HAS NO LEADER: what follows is what node 1 knew last"]);
     }
 
     #[test]
