@@ -76,6 +76,9 @@ pub(super) async fn run(args: ConsumeArgs, shared: &Shared) -> Result<(), Failur
         client,
         args,
     };
+    if session.ends.is_some() {
+        session.consumer.give_up();
+    }
     session.args.tell_what_is_waited_for();
     match session.args.group.clone() {
         None => session.consume_alone().await,

@@ -109,7 +109,7 @@ fn addresses(text: &str) -> Result<String, String> {
 impl Shared {
     async fn connect(&self) -> Result<Arc<Client>, Failure> {
         let tell = |why: &ClientError| exit::note(&format!("still trying: {why}"));
-        Ok(Client::connect_telling(&self.bootstrap, Box::new(tell)).await?)
+        Ok(Client::connect_telling(&self.bootstrap, Arc::new(tell)).await?)
     }
 
     fn open(&self) -> Output {

@@ -60,12 +60,12 @@ pub struct Client {
 }
 
 /// Told of an error that is tried again, when it lasts.
-pub type OnTrouble = Box<dyn Fn(&ClientError) + Send + Sync>;
+pub type OnTrouble = Arc<dyn Fn(&ClientError) + Send + Sync>;
 
 impl Client {
     /// Connects to the first address of a comma-separated list that answers.
     pub async fn connect(bootstrap: &str) -> Result<Arc<Self>, ClientError> {
-        Self::connect_telling(bootstrap, Box::new(|_| ())).await
+        Self::connect_telling(bootstrap, Arc::new(|_| ())).await
     }
 
     /// Like `connect`, for somebody who waits: `on_trouble` is told when trying again takes long.
@@ -95,13 +95,17 @@ impl Client {
     /// A client of a cluster that does not exist.
     #[cfg(test)]
     pub(super) fn of_nobody() -> Arc<Self> {
-        Arc::new(Self::new("", Box::new(|_| ())))
+        Arc::new(Self::new("", Arc::new(|_| ())))
     }
 
-    /// A connection to whichever bootstrap address answers.
+    /// A connection to whichever bootstrap address answers: one that is open is not left for one that may hang.
     pub async fn any(&self) -> Result<Arc<Connection>, ClientError> {
+        let addresses = || self.bootstrap.split(',').map(str::trim).filter(|address| !address.is_empty());
+        if let Some(open) = addresses().find_map(|address| self.open_connection(address)) {
+            return Ok(open);
+        }
         let mut last = None;
-        for address in self.bootstrap.split(',').map(str::trim).filter(|address| !address.is_empty()) {
+        for address in addresses() {
             match self.connection(address).await {
                 Ok(connection) => return Ok(connection),
                 Err(why) => last = Some(why),
@@ -113,13 +117,16 @@ impl Client {
         }))
     }
 
+    fn open_connection(&self, address: &str) -> Option<Arc<Connection>> {
+        self.connections.lock().get(address).filter(|connection| !connection.is_closed()).cloned()
+    }
+
     /// The connection to an address, opened when there is none.
     async fn connection(&self, address: &str) -> Result<Arc<Connection>, ClientError> {
-        let known = self.connections.lock().get(address).cloned();
-        if let Some(connection) = known.filter(|connection| !connection.is_closed()) {
+        if let Some(connection) = self.open_connection(address) {
             return Ok(connection);
         }
-        let connection = Arc::new(Connection::open(address).await?);
+        let connection = Arc::new(Connection::open(address, self.on_trouble.clone()).await?);
         self.connections.lock().insert(address.to_owned(), connection.clone());
         Ok(connection)
     }
@@ -194,7 +201,7 @@ impl Client {
     pub async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, ClientError> {
         let request =
             message!(FindCoordinatorRequest { coordinator_keys: vec![StrBytes::from(group)], key_type: 0_i8 });
-        retry(|| async {
+        retry(self, || async {
             let response = self.any().await?.send(&request).await?;
             let found = response.coordinators.into_iter().next().ok_or_else(|| {
                 ClientError::refused(format!("group {group}"), ErrorCode::CoordinatorNotAvailable.code(), None)
@@ -213,13 +220,20 @@ impl Client {
     }
 }
 
-/// Repeats what failed with a retriable error, for a while.
-pub(super) async fn retry<T, F, A>(attempt: A) -> Result<T, ClientError>
+/// Repeats what failed with a retriable error, for a while; the client tells of it.
+pub(super) async fn retry<T, F, A>(client: &Client, attempt: A) -> Result<T, ClientError>
 where
     A: Fn() -> F,
     F: Future<Output = Result<T, ClientError>>,
 {
-    retry_while(ClientError::is_retriable, attempt).await
+    let passes = |why: &ClientError| {
+        let retriable = why.is_retriable();
+        if retriable {
+            client.tries_again(why);
+        }
+        retriable
+    };
+    retry_while(passes, attempt).await
 }
 
 /// Repeats, for a while, what a group's coordinator did not do because it loads the group, or has moved.

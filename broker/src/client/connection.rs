@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_wire::{
-    ApiVersionsRequest, KafkaRequest, OutboundFrameLimits, RequestResponsePair, encode_request,
-    response_header_version_for,
+    ApiVersionsRequest, FindCoordinatorRequest, KafkaRequest, MetadataRequest, OutboundFrameLimits,
+    RequestResponsePair, encode_request, response_header_version_for,
 };
 use kafka_wire_core::{ApiVersion, DecodeLimits, KafkaDecode, KafkaEncode, StrBytes};
 use parking_lot::Mutex;
@@ -18,11 +18,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::ClientError;
+use super::{ClientError, OnTrouble};
 use crate::message;
 
-/// How long a TCP connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a TCP connection may take, and the answer to what a broker knows by itself: one that is stopped or hangs is
+/// given up for the next.
+const PROMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer that takes longer is told of.
+const TELL_AFTER: Duration = Duration::from_secs(3);
 /// How long a request may take beyond what the request itself allows the broker to wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// Bytes of one frame at most, in either direction.
@@ -49,16 +52,19 @@ pub struct Connection {
     pending: Waiters,
     next_correlation: AtomicI32,
     versions: HashMap<i16, (i16, i16)>,
+    on_trouble: OnTrouble,
+    /// Whether it was told that answers take long; until one comes it is not told again.
+    told: AtomicBool,
     /// The reading and the writing task; they end with the connection.
     _tasks: JoinSet<()>,
 }
 
 impl Connection {
-    /// Connects to `HOST:PORT` and asks for the versions.
-    pub async fn open(address: &str) -> Result<Self, ClientError> {
+    /// Connects to `HOST:PORT` and asks for the versions; `on_trouble` is told when an answer takes long.
+    pub async fn open(address: &str, on_trouble: OnTrouble) -> Result<Self, ClientError> {
         let connect_error =
             |why: std::io::Error| ClientError::Connect { address: address.to_owned(), why: why.to_string() };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        let stream = tokio::time::timeout(PROMPT_TIMEOUT, TcpStream::connect(address))
             .await
             .map_err(|_| connect_error(std::io::ErrorKind::TimedOut.into()))?
             .map_err(connect_error)?;
@@ -75,6 +81,8 @@ impl Connection {
             pending,
             next_correlation: AtomicI32::new(0),
             versions: HashMap::new(),
+            on_trouble,
+            told: AtomicBool::new(false),
             _tasks: tasks,
         };
         connection.versions = connection.ask_versions().await?;
@@ -174,16 +182,34 @@ impl Connection {
         answer: oneshot::Receiver<Bytes>,
         version: ApiVersion,
     ) -> Result<R::Response, ClientError> {
-        let mut frame = tokio::time::timeout(REQUEST_TIMEOUT, answer)
-            .await
-            .map_err(|_| ClientError::TimedOut { what: R::NAME, address: self.address.clone() })?
-            .map_err(|_| self.ended())?;
+        let mut frame = self.within::<R>(answer).await?.map_err(|_| self.ended())?;
         let header = response_header_version_for::<R>(version).map_err(|why| self.broken(&why.to_string()))?;
         if header >= 1 {
             skip_tagged_fields(&mut frame).ok_or_else(|| self.broken("a malformed response header"))?;
         }
         R::Response::decode_from_bytes(frame, version, DecodeLimits::default())
             .map_err(|why| self.broken(&format!("the answer to {} can't be read: {why}", R::NAME)))
+    }
+
+    /// The outcome of a wait that is not longer than a request of this kind may take. Who does not answer in time is not
+    /// asked any more: the connection ends.
+    async fn within<R: KafkaRequest>(
+        &self,
+        mut answer: oneshot::Receiver<Bytes>,
+    ) -> Result<Result<Bytes, oneshot::error::RecvError>, ClientError> {
+        let limit = if is_prompt::<R>() { PROMPT_TIMEOUT } else { REQUEST_TIMEOUT };
+        if let Ok(answered) = tokio::time::timeout(TELL_AFTER, &mut answer).await {
+            self.told.store(false, Ordering::Relaxed);
+            return Ok(answered);
+        }
+        if !self.told.swap(true, Ordering::Relaxed) {
+            (self.on_trouble)(&ClientError::Unanswered { what: R::NAME, address: self.address.clone() });
+        }
+        tokio::time::timeout(limit.saturating_sub(TELL_AFTER), answer).await.map_err(|_| {
+            let why = ClientError::TimedOut { what: R::NAME, address: self.address.clone() };
+            close(&self.pending, &why.to_string());
+            why
+        })
     }
 
     fn ended(&self) -> ClientError {
@@ -199,6 +225,11 @@ impl Connection {
     pub fn is_closed(&self) -> bool {
         self.pending.lock().closed.is_some()
     }
+}
+
+/// Whether a broker answers such a request out of what it has in memory.
+fn is_prompt<R: KafkaRequest>() -> bool {
+    [ApiVersionsRequest::API_KEY, MetadataRequest::API_KEY, FindCoordinatorRequest::API_KEY].contains(&R::API_KEY)
 }
 
 /// Ends all waits: their senders are dropped.

@@ -1,7 +1,8 @@
 //! Fetching: one Fetch under way at each leader, positions kept here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -11,8 +12,9 @@ use kafka_wire::fetch_response::PartitionData;
 use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_wire::{FetchRequest, FetchResponse, ListOffsetsRequest};
 use kafka_wire_core::StrBytes;
+use tokio::time::Instant;
 
-use super::cluster::{RETRY_PAUSE, retry};
+use super::cluster::{RETRY_FOR, RETRY_PAUSE, retry};
 use super::records::{self, Record};
 use super::{Client, ClientError, check};
 use crate::kafka::wire::ErrorCode;
@@ -22,6 +24,8 @@ use crate::message;
 const BY_NAME: i16 = 12;
 /// How long a broker may wait for data, ms.
 const MAX_WAIT_MS: i32 = 500;
+/// After so long without an answer it is looked whether other nodes lead meanwhile.
+const LOOK_AFTER: Duration = Duration::from_secs(3);
 /// Bytes of one answer, about.
 const MAX_BYTES: i32 = 16 << 20;
 /// Bytes of one partition in an answer, about.
@@ -79,6 +83,12 @@ pub struct Consumer {
     gone: Vec<Place>,
     /// Whether the next fetch comes after a pause, because something was not there that may come.
     paused: bool,
+    /// When it is looked whether other nodes lead.
+    look_at: Instant,
+    /// Since when a partition has had no leader.
+    leaderless_since: Option<Instant>,
+    /// Whether it is an error when that lasts.
+    gives_up: bool,
 }
 
 impl Consumer {
@@ -93,7 +103,15 @@ impl Consumer {
             busy: Vec::new(),
             gone: Vec::new(),
             paused: false,
+            look_at: Instant::now() + LOOK_AFTER,
+            leaderless_since: None,
+            gives_up: false,
         }
+    }
+
+    /// From now on a partition that stays without a leader is an error; else it is waited for.
+    pub fn give_up(&mut self) {
+        self.gives_up = true;
     }
 
     /// Reads these partitions from these offsets from now on, and no others.
@@ -121,7 +139,13 @@ impl Consumer {
         self.recover().await?;
         self.find_leaders().await?;
         self.ask();
-        let Some((leader, answer)) = self.under_way.next().await else {
+        let Ok(answered) = tokio::time::timeout_at(self.look_at, self.under_way.next()).await else {
+            self.look_at = Instant::now() + LOOK_AFTER;
+            self.look().await?;
+            return Ok(Vec::new());
+        };
+        self.look_at = Instant::now() + LOOK_AFTER;
+        let Some((leader, answer)) = answered else {
             self.paused = true;
             return Ok(Vec::new());
         };
@@ -159,11 +183,45 @@ impl Consumer {
         let mut topics: Vec<String> = self.positions.keys().map(|(topic, _)| topic.clone()).collect();
         topics.dedup();
         for topic in topics {
-            let metadata = retry(|| self.client.topic(&topic)).await?;
-            for partition in metadata.partitions {
-                if let Some(leader) = partition.leader {
-                    self.leaders.insert((topic.clone(), partition.index), leader);
-                }
+            self.leaders.extend(self.leaders_of(&topic).await?);
+        }
+        self.mind_the_leaderless()
+    }
+
+    async fn leaders_of(&self, topic: &str) -> Result<Vec<(Place, i32)>, ClientError> {
+        let metadata = retry(&self.client, || self.client.topic(topic)).await?;
+        let led = metadata.partitions.iter().filter_map(|it| Some(((topic.to_owned(), it.index), it.leader?)));
+        Ok(led.collect())
+    }
+
+    /// Whoever waits learns what is waited for.
+    fn mind_the_leaderless(&mut self) -> Result<(), ClientError> {
+        let leaderless = self.positions.keys().find(|place| !self.leaders.contains_key(*place));
+        let Some((topic, partition)) = leaderless else {
+            self.leaderless_since = None;
+            return Ok(());
+        };
+        let why = ClientError::NoLeader { topic: topic.clone(), partition: *partition };
+        let since = *self.leaderless_since.get_or_insert_with(Instant::now);
+        if self.gives_up && since.elapsed() > RETRY_FOR {
+            return Err(why);
+        }
+        self.client.tries_again(&why);
+        Ok(())
+    }
+
+    /// Nobody has answered for a while: where other nodes lead meanwhile, they are asked.
+    async fn look(&mut self) -> Result<(), ClientError> {
+        let topics: BTreeSet<String> = self.leaders.keys().map(|(topic, _)| topic.clone()).collect();
+        for topic in topics {
+            if self
+                .leaders_of(&topic)
+                .await?
+                .iter()
+                .any(|(place, leader)| self.leaders.get(place).is_some_and(|known| known != leader))
+            {
+                self.forget();
+                return Ok(());
             }
         }
         Ok(())
@@ -279,11 +337,11 @@ pub async fn offsets_at(
     places: &[Place],
     start: Start,
 ) -> Result<BTreeMap<Place, i64>, ClientError> {
-    let mut offsets = retry(|| list_offsets(client, places, start)).await?;
+    let mut offsets = retry(client, || list_offsets(client, places, start)).await?;
     let without: Vec<Place> =
         offsets.iter().filter(|(_, offset)| **offset < 0).map(|(place, _)| place.clone()).collect();
     if !without.is_empty() {
-        offsets.extend(retry(|| list_offsets(client, &without, Start::Latest)).await?);
+        offsets.extend(retry(client, || list_offsets(client, &without, Start::Latest)).await?);
     }
     Ok(offsets)
 }

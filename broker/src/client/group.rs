@@ -114,7 +114,7 @@ impl GroupMember {
         let mut partitions = BTreeMap::new();
         for topic in members.values().flatten() {
             if !partitions.contains_key(topic) {
-                let count = retry(|| self.client.topic(topic)).await?.partitions.len();
+                let count = retry(&self.client, || self.client.topic(topic)).await?.partitions.len();
                 partitions.insert(topic.clone(), count as i32);
             }
         }
@@ -145,13 +145,14 @@ impl GroupMember {
 
     /// The group's positions in these partitions; those that have none are missing.
     pub async fn committed(&self, assignment: &Assignment) -> Result<BTreeMap<(String, i32), i64>, ClientError> {
-        retry(|| admin::committed_offsets(&self.client, &self.group, Some(assignment))).await
+        retry(&self.client, || admin::committed_offsets(&self.client, &self.group, Some(assignment))).await
     }
 
     /// Stores positions; `false` when the group is rebalancing and they no longer are this member's to store.
     pub async fn commit(&self, positions: &BTreeMap<(String, i32), i64>) -> Result<bool, ClientError> {
         let member = Some((self.generation, self.member.clone()));
-        match retry(|| admin::commit_offsets(&self.client, &self.group, member.clone(), positions)).await {
+        match retry(&self.client, || admin::commit_offsets(&self.client, &self.group, member.clone(), positions)).await
+        {
             Ok(()) => Ok(true),
             Err(why) if is_rebalance(&why) || why.is(ErrorCode::UnknownMemberId) => Ok(false),
             Err(why) => Err(why),

@@ -49,6 +49,14 @@ pub enum ClientError {
         /// The reason.
         why: String,
     },
+    /// No answer yet.
+    #[error("{address} has not answered {what} yet")]
+    Unanswered {
+        /// What was asked.
+        what: &'static str,
+        /// Whom.
+        address: String,
+    },
     /// No answer in time.
     #[error("{address} did not answer {what} in time")]
     TimedOut {
@@ -141,6 +149,7 @@ impl ClientError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Connection { .. }
+            | Self::Unanswered { .. }
             | Self::TimedOut { .. }
             | Self::NoLeader { .. }
             | Self::Connect { .. }

@@ -184,7 +184,7 @@ impl Producer {
 
 async fn producer_id(client: &Arc<Client>) -> Result<(ProducerId, ProducerEpoch), ClientError> {
     let request = message!(InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX });
-    retry(|| async {
+    retry(client, || async {
         let response = client.any().await?.send(&request).await?;
         check(|| "get a producer id".to_owned(), response.error_code, None)?;
         let invalid = |why: InvalidId| {

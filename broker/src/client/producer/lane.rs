@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -27,6 +27,8 @@ const IN_FLIGHT: usize = 5;
 const BY_NAME: i16 = 12;
 /// What the broker may wait for replicas.
 const ACK_TIMEOUT_MS: i32 = 30_000;
+/// After so long without an answer it is looked whether another node leads meanwhile.
+const LOOK_AFTER: Duration = Duration::from_secs(3);
 
 /// The queue of one partition.
 pub(super) struct Lane {
@@ -113,6 +115,7 @@ async fn deliver_all(lane: &Lane, shared: &Shared) -> Result<(), ClientError> {
     };
     loop {
         let mut answers = FuturesOrdered::new();
+        let mut look_at = tokio::time::Instant::now() + LOOK_AFTER;
         for batch in &under_way {
             answers.push_back(send(shared, &connection, lane.partition, batch.data.clone()));
         }
@@ -128,9 +131,18 @@ async fn deliver_all(lane: &Lane, shared: &Shared) -> Result<(), ClientError> {
             }
             tokio::select! {
                 Some(answer) = answers.next() => match answer {
-                    Ok(base_offset) => settle(shared, under_way.pop_front(), base_offset),
+                    Ok(base_offset) => {
+                        settle(shared, under_way.pop_front(), base_offset);
+                        look_at = tokio::time::Instant::now() + LOOK_AFTER;
+                    }
                     Err(why) => break why,
                 },
+                () = tokio::time::sleep_until(look_at), if !under_way.is_empty() => {
+                    if is_led_elsewhere(lane, shared, &connection).await {
+                        break ClientError::TimedOut { what: "Produce", address: connection.address().to_owned() };
+                    }
+                    look_at = tokio::time::Instant::now() + LOOK_AFTER;
+                }
                 () = lane.changed.notified(), if under_way.len() < IN_FLIGHT => {}
             }
         };
@@ -193,6 +205,12 @@ async fn leader(lane: &Lane, shared: &Shared, since: Instant) -> Result<Arc<Conn
     let leader = at.ok().and_then(|at| topic.partitions[at].leader);
     let no_leader = || ClientError::NoLeader { topic: shared.topic.clone(), partition: lane.partition };
     shared.client.broker(leader.ok_or_else(no_leader)?).await
+}
+
+/// Whether another node leads than the one that is waited for.
+async fn is_led_elsewhere(lane: &Lane, shared: &Shared, connection: &Arc<Connection>) -> bool {
+    let found = leader(lane, shared, Instant::now()).await;
+    found.is_ok_and(|found| !Arc::ptr_eq(&found, connection))
 }
 
 /// Finds the leader again, as long as the oldest batch may still wait.
