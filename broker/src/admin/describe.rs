@@ -73,6 +73,7 @@ pub fn nodes(image: &Image, leader: Option<NodeId>) -> Vec<proto::Node> {
             preferred_leaders: load.preferred_leaders,
             replicas: load.replicas,
             out_of_sync: load.out_of_sync,
+            adding: load.adding,
         }
     };
     image.nodes().map(node).collect()
@@ -85,6 +86,7 @@ struct Load {
     preferred_leaders: u32,
     replicas: u32,
     out_of_sync: u32,
+    adding: u32,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +104,9 @@ impl Loads {
             let load = self.0.entry(*replica).or_default();
             load.replicas += 1;
             load.out_of_sync += u32::from(!partition.isr.contains(replica));
+        }
+        for replica in partition.adding() {
+            self.0.entry(replica).or_default().adding += 1;
         }
     }
 

@@ -18,6 +18,7 @@ use super::write::{node_id, outcome, propose, propose_each, until};
 use super::{configs, describe, health, safety, targets};
 use crate::config::Settings;
 use crate::ids::{NodeId, TopicPartition};
+use crate::io::blocking;
 use crate::io::clock::Clock;
 use crate::metadata::quorum::QuorumView;
 use crate::metadata::{
@@ -405,7 +406,8 @@ impl Admin for AdminService {
         // One that plans nothing proposes nothing: the lease is compared all the same.
         self.check_lease(attempt, request.operator_epoch).await?;
         let image = self.image();
-        let planned = targets::fill(&image, &request.nodes)?;
+        let planning = (Arc::clone(&image), request.nodes);
+        let planned = blocking(move || targets::fill(&planning.0, &planning.1)).await?;
         let mut results = Vec::with_capacity(planned.len());
         for moves in planned.chunks(MOVES_AT_ONCE) {
             let command = Some(Command::BeginReassignment(moves.to_vec()));

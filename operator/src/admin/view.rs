@@ -18,8 +18,15 @@ pub fn report(answer: &DescribeNodeResponse) -> Report {
 pub fn brokers(answer: &DescribeClusterResponse) -> Option<Brokers> {
     let raft = answer.raft.as_ref()?;
     let leader = raft.leader?;
-    let nowhere =
-        Registered { registered: false, fenced: false, draining: false, replicas: 0, wants_vote: false, votes: false };
+    let nowhere = Registered {
+        registered: false,
+        fenced: false,
+        draining: false,
+        replicas: 0,
+        adding: 0,
+        wants_vote: false,
+        votes: false,
+    };
     let mut nodes: BTreeMap<i32, Registered> = BTreeMap::new();
     for member in &raft.members {
         let votes = matches!(member.role(), RaftRole::Leader | RaftRole::Voter);
@@ -31,6 +38,7 @@ pub fn brokers(answer: &DescribeClusterResponse) -> Option<Brokers> {
         known.fenced = node.fenced;
         known.draining = node.draining;
         known.replicas = node.replicas;
+        known.adding = node.adding;
     }
     let counts = answer.partitions.unwrap_or_default();
     Some(Brokers {
@@ -40,6 +48,5 @@ pub fn brokers(answer: &DescribeClusterResponse) -> Option<Brokers> {
         grant: answer.stop.map(|grant| Grant { node: grant.node, leaders_left: grant.leaders_left }),
         under_replicated: counts.under_replicated,
         offline: counts.offline,
-        reassigning: counts.reassigning,
     })
 }

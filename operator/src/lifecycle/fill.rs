@@ -28,7 +28,7 @@ fn note(situation: &Situation, pool: &Pool) -> Option<Fill> {
     }
     let fill = pool.fill.filter(|fill| fill.from < pool.wanted)?;
     let begun = fill.begun || is_begun(situation, pool, fill);
-    let done = begun && situation.brokers.as_ref().is_some_and(|brokers| brokers.reassigning == 0);
+    let done = begun && situation.brokers.is_some() && arriving(situation, ids(pool, fill)) == 0;
     (!done).then_some(Fill { begun, ..fill })
 }
 
@@ -48,6 +48,11 @@ fn added_from(situation: &Situation, pool: &Pool) -> Option<i32> {
 
 fn ids(pool: &Pool, fill: Fill) -> impl Iterator<Item = i32> {
     (fill.from..pool.wanted).map(|ordinal| pool.node(ordinal))
+}
+
+/// How many replicas are on their way to these nodes. What else moves in the cluster is somebody else's.
+fn arriving(situation: &Situation, nodes: impl Iterator<Item = i32>) -> u32 {
+    nodes.filter_map(|id| situation.registration(id)).map(|node| node.adding).sum()
 }
 
 /// What is being drained is not to be filled.
@@ -81,6 +86,6 @@ pub(super) fn fill(situation: &Situation, notes: &BTreeMap<String, Fill>) -> Say
     if begun.is_empty() {
         return Say::Nothing;
     }
-    let moving = brokers.reassigning;
-    Say::under_way(KIND, format!("moves partitions to nodes {}: {moving} are on their way", listed(&begun)))
+    let arriving = arriving(situation, begun.iter().copied());
+    Say::under_way(KIND, format!("moves partitions to nodes {}: {arriving} are on their way", listed(&begun)))
 }

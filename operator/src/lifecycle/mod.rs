@@ -41,9 +41,9 @@ pub fn decide(situation: &Situation) -> Decision {
             .or_else(|| voters::change(situation))
             .or_else(|| scale::shrink(situation))
             .or_else(|| scale::joining(situation))
-            .or_else(|| fill::fill(situation, &decision.fill))
             .or_else(|| roll::raise_version(situation))
-            .or_else(|| storage::unused(situation));
+            .or_else(|| storage::unused(situation))
+            .or_else(|| fill::fill(situation, &decision.fill));
     }
     if let Some(Next { operation, step, problem }) = next.found() {
         decision.operation = Some(operation);

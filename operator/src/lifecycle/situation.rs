@@ -177,8 +177,6 @@ pub struct Brokers {
     pub under_replicated: u32,
     /// Partitions without a leader.
     pub offline: u32,
-    /// Partitions that are on their way to other replicas.
-    pub reassigning: u32,
 }
 
 /// A node, as the cluster knows it.
@@ -193,6 +191,8 @@ pub struct Registered {
     pub draining: bool,
     /// Replicas that it holds.
     pub replicas: u32,
+    /// Of these, those that are on their way to it.
+    pub adding: u32,
     /// Whether it is to vote.
     pub wants_vote: bool,
     /// Whether it votes.
@@ -231,6 +231,12 @@ impl Situation {
     /// A node as the cluster knows it; `None` while it does not, or can't say.
     pub fn registration(&self, id: i32) -> Option<&Registered> {
         self.brokers.as_ref()?.nodes.get(&id)
+    }
+
+    /// Whether it is noted that a node is to be filled, and not yet that this was begun.
+    pub fn is_to_be_filled(&self, id: i32) -> bool {
+        let noted = |(pool, ordinal): (&Pool, i32)| pool.fill.is_some_and(|fill| !fill.begun && ordinal >= fill.from);
+        self.place(id).is_some_and(noted)
     }
 
     /// Whether a pod's template is not what it should be.

@@ -102,9 +102,7 @@ async fn phases(
     let expandable = claims::expandable(context, &observed, memory, now).await;
     let seen =
         situation::situation(&observed, &identity, &answers, &build::template_hashes(&base), &expandable, memory);
-    if seen.pools.iter().all(|pool| pool.fill.is_none_or(|fill| fill.begun)) {
-        memory.filled.clear();
-    }
+    memory.filled.retain(|id| seen.is_to_be_filled(*id));
     let mut decision = lifecycle::decide(&seen);
 
     let mut desired = desired(&observed, &identity, &decision);

@@ -131,7 +131,9 @@ impl Walk {
         let config = json!({
             "default.replication.factor": "3", "min.insync.replicas": "2", "offsets.topic.num.partitions": "4",
         });
-        let more = json!({ "pools": [pool], "config": config, "deletionPolicy": "Delete" });
+        let more = json!({
+            "pools": [pool], "config": config, "deletionPolicy": "Delete", "rebalance": "OnScale",
+        });
         self.lab.api().create(&PostParams::default(), &cluster(NAME, more)).await.expect("created");
     }
 
@@ -214,13 +216,14 @@ impl Walk {
         (0..nodes).map(|node| self.machine.serving(node)).collect()
     }
 
-    /// Runs `chronik` against the cluster.
-    async fn chronik(&self, arguments: &[&str]) {
+    /// Runs `chronik` against the cluster; what it prints.
+    async fn chronik(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(&self.place.program);
         command.args(arguments).args(["--bootstrap", &self.place.bootstrap()]);
         let done = tokio::task::spawn_blocking(move || command.output()).await.expect("it does not panic");
         let done = done.expect("chronik can be run");
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("it prints text")
     }
 
     async fn end(mut self) {

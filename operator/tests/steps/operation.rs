@@ -1,8 +1,10 @@
 //! The operations, and how each is performed.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::load::TOPIC;
 use super::{BETWEEN, Walk};
@@ -39,7 +41,7 @@ impl Operation {
             Self::Creation => ("creation", 11),
             Self::ImageRoll => ("image roll", 8),
             Self::ConfigRoll => ("config roll", 9),
-            Self::ScaleUp => ("scale from 3 to 5", 3),
+            Self::ScaleUp => ("scale from 3 to 5, and fill", 10),
             Self::ScaleDown => ("scale from 5 to 3", 8),
             Self::VolumeGrowth => ("volume growth", 5),
             Self::PodDeletes => ("pod deletes", 3),
@@ -62,6 +64,7 @@ impl Operation {
             Self::Creation => walk.create().await,
             Self::ImageRoll => return roll(walk, "/image", "chronik.invalid/next:0").await,
             Self::ConfigRoll => return roll(walk, "/config/num.partitions", "3").await,
+            // The new nodes are filled.
             Self::ScaleUp => walk.change("/pools/0/replicas", json!(5)).await,
             Self::ScaleDown => {
                 // What is drained has to hold something.
@@ -76,7 +79,19 @@ impl Operation {
         let nodes = if self == Self::ScaleUp { 5 } else { 3 };
         walk.until("its nodes serve", async || walk.serving(nodes).is_some() && walk.serving(nodes + 1).is_none())
             .await;
+        if self == Self::ScaleUp {
+            let held = holders(walk).await;
+            assert_eq!(held, BTreeSet::from([0, 1, 2, 3, 4]), "every node has its share");
+        }
     }
+}
+
+/// The nodes that hold partitions of the load's topic.
+async fn holders(walk: &Walk) -> BTreeSet<i64> {
+    let described = walk.chronik(&["topic", "describe", TOPIC, "--output", "json"]).await;
+    let described: Value = serde_json::from_str(&described).expect("JSON");
+    let partitions = described["partitions"].as_array().expect("partitions");
+    partitions.iter().flat_map(|it| it["replicas"].as_array().expect("ids")).filter_map(Value::as_i64).collect()
 }
 
 /// Every node is replaced.

@@ -69,7 +69,7 @@ fn all_nodes_that_were_added_are_filled_at_once_when_the_last_one_serves() {
 fn it_is_told_until_the_moves_are_done_and_then_forgotten() {
     let mut situation = grown();
     situation.filled = BTreeSet::from([3, 4]);
-    situation.raft().reassigning = 7;
+    situation.known(3).adding = 7;
     let decision = decide(&situation);
     assert_eq!((decision.step.as_ref(), decision.fill["main"]), (None, Fill { from: 3, begun: true }));
     assert_eq!(words(&decision), "moves partitions to nodes 3, 4: 7 are on their way");
@@ -77,9 +77,30 @@ fn it_is_told_until_the_moves_are_done_and_then_forgotten() {
     situation.filled.clear();
     situation.pools[0].fill = Some(Fill { from: 3, begun: true });
     assert_eq!(step(&situation), None);
-    situation.raft().reassigning = 0;
+    situation.known(3).adding = 0;
+    situation.known(0).adding = 2;
     let decision = decide(&situation);
     assert_eq!((decision.step, decision.operation, decision.fill.is_empty()), (None, None, true));
+}
+
+#[test]
+fn what_is_left_of_an_upgrade_or_a_removal_does_not_wait_for_it() {
+    let mut situation = grown();
+    situation.pools[0].fill = Some(Fill { from: 3, begun: true });
+    situation.known(3).adding = 7;
+    for id in 0..5 {
+        situation.pod(id).report.as_mut().expect("it reports").supported_version += 1;
+    }
+    assert!(matches!(step(&situation), Some(Step::SetClusterVersion(_))), "{:?}", step(&situation));
+}
+
+#[test]
+fn a_node_was_filled_until_that_is_noted() {
+    let mut situation = grown();
+    let filled = |situation: &Situation| (0..5).filter(|id| situation.is_to_be_filled(*id)).collect::<Vec<_>>();
+    assert_eq!(filled(&situation), [3, 4]);
+    situation.pools[0].fill = Some(Fill { from: 3, begun: true });
+    assert_eq!(filled(&situation), [0; 0]);
 }
 
 #[test]
@@ -105,7 +126,7 @@ fn with_another_choice_the_note_goes() {
 fn a_drain_takes_over_when_it_is_made_smaller_again() {
     let mut situation = grown();
     situation.pools[0].fill = Some(Fill { from: 3, begun: true });
-    situation.raft().reassigning = 7;
+    situation.known(3).adding = 7;
     situation.pools[0].wanted = 3;
     let decision = decide(&situation);
     assert_eq!((decision.step, decision.fill.is_empty()), (Some(Step::Drain(4)), true));

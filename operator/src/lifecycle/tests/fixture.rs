@@ -29,7 +29,6 @@ pub(super) fn settled(replicas: i32) -> Situation {
         grant: None,
         under_replicated: 0,
         offline: 0,
-        reassigning: 0,
     };
     Situation {
         cluster_id: "c".to_owned(),
@@ -46,7 +45,7 @@ pub(super) fn settled(replicas: i32) -> Situation {
 }
 
 pub(super) fn registered(votes: bool) -> Registered {
-    Registered { registered: true, fenced: false, draining: false, replicas: 5, wants_vote: votes, votes }
+    Registered { registered: true, fenced: false, draining: false, replicas: 5, adding: 0, wants_vote: votes, votes }
 }
 
 /// A node that serves from an up-to-date pod.

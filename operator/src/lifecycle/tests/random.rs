@@ -10,6 +10,7 @@ prop_compose! {
     fn any_registered()(
         flags in prop::array::uniform5(any::<bool>()),
         replicas in prop_oneof![Just(0_u32), Just(3)],
+        adding in 0_u32..3,
     ) -> Registered {
         let [registered, fenced, draining, votes, settled] = flags;
         Registered {
@@ -17,6 +18,7 @@ prop_compose! {
             fenced: registered && fenced && settled,
             draining: registered && draining,
             replicas: if registered { replicas } else { 0 },
+            adding: if registered { adding.min(replicas) } else { 0 },
             wants_vote: votes,
             votes: votes == settled,
         }
