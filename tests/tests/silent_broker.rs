@@ -39,9 +39,10 @@ fn records_go_to_and_come_from_the_next_leader_when_one_is_stopped() {
     cluster.wait_until_in_sync(0, "t");
     cluster[0].signal("STOP");
     let sent: BTreeSet<String> = (0..300).map(|number| format!("value-{number}")).collect();
-    let lines: String = sent.iter().map(|value| format!("key of {value}:{value}\n")).collect();
+    let lines: Vec<String> = sent.iter().map(|value| format!("key of {value}:{value}\n")).collect();
     let bootstrap = cluster.bootstrap();
-    let produced = chronik(&["produce", "t", "--key-separator", ":", "--bootstrap", &bootstrap], lines.as_bytes());
+    let produced =
+        chronik(&["produce", "t", "--key-separator", ":", "--bootstrap", &bootstrap], lines.concat().as_bytes());
     assert_eq!(produced.code, 0, "{produced:?}");
     assert!(produced.err.contains("has not answered"), "{produced:?}");
     let consumed = chronik(&["consume", "t", "--from-beginning", "--exit-at-end", "--bootstrap", &bootstrap], b"");

@@ -183,15 +183,9 @@ impl Consumer {
         let mut topics: Vec<String> = self.positions.keys().map(|(topic, _)| topic.clone()).collect();
         topics.dedup();
         for topic in topics {
-            self.leaders.extend(self.leaders_of(&topic).await?);
+            self.leaders.extend(leaders_of(&self.client, &topic).await?);
         }
         self.mind_the_leaderless()
-    }
-
-    async fn leaders_of(&self, topic: &str) -> Result<Vec<(Place, i32)>, ClientError> {
-        let metadata = retry(&self.client, || self.client.topic(topic)).await?;
-        let led = metadata.partitions.iter().filter_map(|it| Some(((topic.to_owned(), it.index), it.leader?)));
-        Ok(led.collect())
     }
 
     /// Whoever waits learns what is waited for.
@@ -214,12 +208,8 @@ impl Consumer {
     async fn look(&mut self) -> Result<(), ClientError> {
         let topics: BTreeSet<String> = self.leaders.keys().map(|(topic, _)| topic.clone()).collect();
         for topic in topics {
-            if self
-                .leaders_of(&topic)
-                .await?
-                .iter()
-                .any(|(place, leader)| self.leaders.get(place).is_some_and(|known| known != leader))
-            {
+            let now = leaders_of(&self.client, &topic).await?;
+            if now.iter().any(|(place, leader)| self.leaders.get(place).is_some_and(|known| known != leader)) {
                 self.forget();
                 return Ok(());
             }
@@ -295,6 +285,13 @@ impl Consumer {
         self.positions.insert(place.clone(), next_offset);
         Ok(Some(Polled { place, records, next_offset, high_watermark: answer.high_watermark }))
     }
+}
+
+/// Who leads a topic's partitions; those that nobody leads are missing.
+async fn leaders_of(client: &Client, topic: &str) -> Result<Vec<(Place, i32)>, ClientError> {
+    let metadata = retry(client, || client.topic(topic)).await?;
+    let led = metadata.partitions.iter().filter_map(|it| Some(((topic.to_owned(), it.index), it.leader?)));
+    Ok(led.collect())
 }
 
 /// The records from `position` on, without transaction markers; and where the next fetch begins.
