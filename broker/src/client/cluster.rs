@@ -9,7 +9,7 @@ use kafka_wire::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 use parking_lot::Mutex;
 
-use super::trouble::Trouble;
+use super::trouble::{OnTrouble, Trouble};
 use super::{ClientError, Connection, check, check_topic};
 use crate::kafka::wire::ErrorCode;
 use crate::message;
@@ -58,9 +58,6 @@ pub struct Client {
     trouble: Mutex<Trouble>,
     on_trouble: OnTrouble,
 }
-
-/// Told of an error that is tried again, when it lasts.
-pub type OnTrouble = Arc<dyn Fn(&ClientError) + Send + Sync>;
 
 impl Client {
     /// Connects to the first address of a comma-separated list that answers.

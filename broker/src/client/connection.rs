@@ -18,7 +18,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{ClientError, OnTrouble};
+use super::ClientError;
+use super::trouble::OnTrouble;
 use crate::message;
 
 /// How long a TCP connection may take, and the answer to what a broker knows by itself: one that is stopped or hangs is

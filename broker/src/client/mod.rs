@@ -10,8 +10,9 @@ pub mod producer;
 pub mod records;
 mod trouble;
 
-pub use cluster::{Client, OnTrouble, PartitionMetadata, TopicMetadata};
+pub use cluster::{Client, PartitionMetadata, TopicMetadata};
 pub use connection::Connection;
+pub use trouble::OnTrouble;
 
 use crate::kafka::wire::ErrorCode;
 

@@ -1,8 +1,14 @@
 //! What a client that tries again tells whoever waits for it: once, when it has been in trouble for a while.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::ClientError;
+
+/// Told of an error that is tried again, or an answer that is waited for, when it lasts.
+pub type OnTrouble = Arc<dyn Fn(&ClientError) + Send + Sync>;
 
 /// Trouble that is over sooner is nobody's business: leaders move.
 const TELL_AFTER: Duration = Duration::from_secs(3);
