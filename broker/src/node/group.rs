@@ -8,7 +8,7 @@ use super::{Io, NodeError, failed, refused};
 use crate::config::ClusterConfig;
 use crate::datadir::DataDir;
 use crate::io::blocking;
-use crate::metadata::{Membership as _, MembershipError, MetadataPlane as _, Seat};
+use crate::metadata::{Image, Membership as _, MembershipError, MetadataPlane as _, Seat, Target};
 use crate::raft::{Beginning, Cluster, Limits, Me, RaftError, RaftNode, RaftOptions, Serving, bootstrap};
 
 /// Damaged or missing metadata is for the operator to put right: the node does not start with less than it had.
@@ -90,15 +90,26 @@ pub(super) async fn enter(
 }
 
 /// Waits until a node that has just become part of the group votes, if it is to; all voters, in a group that it formed.
+/// Whether it is to vote the group says: an administrator may have made it a learner before it was one of them.
 async fn seated(raft: &RaftNode, me: &Me, cluster: &ClusterConfig, begun: Option<&Beginning>) -> Result<(), NodeError> {
     let voters = || cluster.initial_voters.iter().map(|voter| voter.node);
     let mut images = raft.subscribe();
     let all_seated = images.wait_for(|image| match begun {
         None => true,
         Some(Beginning::Form) => image.members().all_vote(voters()),
-        Some(Beginning::Join(_)) => cluster.as_voter(me.node).is_none() || image.seat_of(me.node) == Some(Seat::Voter),
+        Some(Beginning::Join(_)) => cluster.as_voter(me.node).is_none() || is_what_it_is_to_be(image, me),
     });
     all_seated.await.map(drop).map_err(|_| failed("the metadata plane has ended"))
+}
+
+/// Whether a member that was let in votes or is to learn only. Until it was sent the roster it knows nothing of that.
+fn is_what_it_is_to_be(image: &Image, me: &Me) -> bool {
+    let known = image.member(me.node).filter(|member| member.directory == me.directory && image.index() > 0);
+    match known.map(|member| member.target) {
+        Some(Target::Learner) => true,
+        Some(Target::Voter) => image.seat_of(me.node) == Some(Seat::Voter),
+        Some(Target::Gone) | None => false,
+    }
 }
 
 /// Waits until this node's image is as new as the cluster's, for as long as there is no leader to ask.

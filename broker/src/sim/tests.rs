@@ -10,7 +10,7 @@ const FOUND_WITHIN: u64 = 2_000;
 /// How a seed's scenario was drawn.
 type Drawn = fn(u64) -> Scenario;
 /// Seeds that found a bug, which has been mended since, and how their runs were drawn then.
-const FOUND: [(u64, Drawn, &str); 13] = [
+const FOUND: [(u64, Drawn, &str); 14] = [
     (
         1476,
         Scenario::without_story,
@@ -59,6 +59,11 @@ const FOUND: [(u64, Drawn, &str); 13] = [
         8_001_467,
         Scenario::of,
         "the scenario's own: a loss of power planned against a stopped node came when nothing was to disturb any more",
+    ),
+    (
+        11_005_942,
+        Scenario::of,
+        "a wiped voter that was made a learner before it was back waited to vote, and never served",
     ),
 ];
 
