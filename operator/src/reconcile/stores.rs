@@ -11,6 +11,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 
 use super::ReconcileError;
 use crate::build::Kind;
@@ -64,6 +65,8 @@ pub struct Stores {
     objects: BTreeMap<Kind, Store<DynamicObject>>,
     pub(super) pods: Store<Pod>,
     pub(super) claims: Store<PersistentVolumeClaim>,
+    /// Set once all are filled. Of several who wait for one cache only the last is woken, so one waits for all of them.
+    filled: OnceCell<()>,
 }
 
 /// What has changed: the clusters that it concerns.
@@ -85,7 +88,7 @@ impl Stores {
         triggers.push(watched(watcher(scope.api::<Pod>(client), ours()), writer));
         let (claims, writer) = reflector::store();
         triggers.push(watched(watcher(scope.api::<PersistentVolumeClaim>(client), ours()), writer));
-        (Self { objects, pods, claims }, triggers)
+        (Self { objects, pods, claims, filled: OnceCell::new() }, triggers)
     }
 
     /// The clusters, as they are watched.
@@ -104,6 +107,10 @@ impl Stores {
 
     /// Resolves when all caches are filled.
     pub(super) async fn ready(&self) -> Result<(), ReconcileError> {
+        self.filled.get_or_try_init(|| self.fill()).await.map(|&()| ())
+    }
+
+    async fn fill(&self) -> Result<(), ReconcileError> {
         for store in self.objects.values() {
             store.wait_until_ready().await.map_err(|_| ReconcileError::Ended)?;
         }
@@ -152,4 +159,33 @@ where
 fn cluster_of(object: &impl ResourceExt) -> Option<ObjectRef<ChronikCluster>> {
     let name = object.labels().get(names::INSTANCE)?;
     Some(ObjectRef::new(name).within(&object.namespace()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// An operator that starts finds many clusters before its caches are filled.
+    #[tokio::test]
+    async fn all_who_wait_for_the_caches_go_on_once_they_are_filled() {
+        let (pods, mut pods_writer) = reflector::store();
+        let (claims, mut claims_writer) = reflector::store();
+        let stores = Arc::new(Stores { objects: BTreeMap::new(), pods, claims, filled: OnceCell::new() });
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let stores = Arc::clone(&stores);
+            waiting.spawn(async move { stores.ready().await.is_ok() });
+        }
+        tokio::task::yield_now().await;
+        pods_writer.apply_watcher_event(&watcher::Event::Init);
+        pods_writer.apply_watcher_event(&watcher::Event::InitDone);
+        tokio::task::yield_now().await;
+        claims_writer.apply_watcher_event(&watcher::Event::Init);
+        claims_writer.apply_watcher_event(&watcher::Event::InitDone);
+        let all = tokio::time::timeout(Duration::from_secs(5), waiting.join_all()).await;
+        assert_eq!(all.expect("nobody waits for ever"), [true; 8]);
+    }
 }
