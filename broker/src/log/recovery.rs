@@ -178,7 +178,7 @@ impl Recovery<'_> {
     /// Opens one segment and reads what the checkpoint does not vouch for. Whether the next one may follow it.
     fn open_segment(&mut self, base: Offset, next: Option<Offset>) -> Result<bool, LogError> {
         let expected = self.end.unwrap_or(base);
-        if base < expected || (base > expected && self.must_be_contiguous(base)) {
+        if base < expected || (base > expected && self.must_be_contiguous(base)) || self.lacks_its_beginning(base) {
             self.slots.is_empty().then(|| tracing::error!(folder = %self.folder.display(), %base, "no segment fits"));
             self.remove_segments(&[base])?;
             return Ok(false);
@@ -210,6 +210,14 @@ impl Recovery<'_> {
         self.end = Some(slot.end.max(expected));
         self.slots.push(slot);
         Ok(whole)
+    }
+
+    /// Whether the first segment that is there begins behind all that the checkpoint knows: files before it were never
+    /// durable, and so nothing behind them was reported as flushed. (Segments that are let go the checkpoint knows to lie
+    /// below the log start.)
+    fn lacks_its_beginning(&self, base: Offset) -> bool {
+        let known = self.checkpoint.map(|checkpoint| checkpoint.log_start.max(checkpoint.recovery_point));
+        self.slots.is_empty() && known.is_some_and(|known| base > known)
     }
 
     /// Whether an orderly stop left the newest segment as long as it is: then nothing of it need be read.

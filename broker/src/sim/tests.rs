@@ -10,7 +10,7 @@ const FOUND_WITHIN: u64 = 2_000;
 /// How a seed's scenario was drawn.
 type Drawn = fn(u64) -> Scenario;
 /// Seeds that found a bug, which has been mended since, and how their runs were drawn then.
-const FOUND: [(u64, Drawn, &str); 14] = [
+const FOUND: [(u64, Drawn, &str); 15] = [
     (
         1476,
         Scenario::without_story,
@@ -64,6 +64,11 @@ const FOUND: [(u64, Drawn, &str); 14] = [
         11_005_942,
         Scenario::of,
         "a wiped voter that was made a learner before it was back waited to vote, and never served",
+    ),
+    (
+        12_001_716,
+        Scenario::of,
+        "of a log's first, unsynced segments a loss of power left all but the first: it began behind its beginning",
     ),
 ];
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::io::disk::sim::Operation;
 use crate::io::disk::{Disk, OpenMode, remove_if_there};
 use crate::log::files::{self, IDENTITY_FILE};
-use crate::log::{LogError, ReadError, batch};
+use crate::log::{LogError, LogOffsets, ReadError, batch};
 
 const EIO: i32 = 5;
 
@@ -425,4 +425,28 @@ fn what_follows_a_cut_at_a_new_segment_survives_a_crash() {
     assert!(log.segment_count() > 1);
     let node = node.crash(1);
     assert_eq!(values(&node.log(config())), expected);
+}
+
+/// A power loss may keep the names of new segments and lose that of the first: nothing of them was ever acknowledged.
+#[test]
+fn segments_whose_beginning_was_never_durable_are_removed() {
+    let node = Node::start(SimDisk::new());
+    let log = node.log(small());
+    node.store.checkpoint(false).expect("checkpointed");
+    for value in ["a", "b", "c"] {
+        append_flushed(&node, &log, batch(&[value]));
+        log.roll(&mut log.state.lock());
+    }
+    let disk = node.disk.kill();
+    disk.remove_file(&segment(0)).expect("it is there");
+    let journal = Path::new("data/wal/__commit");
+    for entry in disk.list(journal).expect("listed") {
+        disk.remove_file(&journal.join(entry.name)).expect("removed");
+    }
+    let node = Node::start(disk);
+    let log = node.log(small());
+    let LogOffsets { log_start, high_watermark, log_end, .. } = log.offsets();
+    assert_eq!((log_start, high_watermark, log_end), (offset(0), offset(0), offset(0)));
+    append_flushed(&node, &log, batch(&["again"]));
+    assert_eq!(values(&log), ["again"]);
 }
