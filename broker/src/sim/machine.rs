@@ -90,6 +90,8 @@ pub(super) struct Machine {
     /// A WAL round takes so long at most, µs.
     round_us: Arc<AtomicU64>,
     full: AtomicBool,
+    /// Whether its disk was full since its process began: what failed of it then may be told when there is room again.
+    was_full: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -102,6 +104,7 @@ impl Machine {
             clock: Arc::new(SimClock::new()),
             round_us: Arc::new(AtomicU64::new(world.scenario.disk_us)),
             full: AtomicBool::new(false),
+            was_full: AtomicBool::new(false),
             state: Mutex::new(state),
             world,
         })
@@ -129,6 +132,7 @@ impl Machine {
         let state = self.state.lock();
         state.disk.set_capacity(bytes.map(|bytes| state.disk.used() + bytes));
         self.full.store(bytes.is_some(), Ordering::Relaxed);
+        self.was_full.fetch_or(bytes.is_some(), Ordering::Relaxed);
     }
 
     /// Whether its power went in the middle of a write, of which nobody has heard yet.
@@ -157,6 +161,7 @@ impl Machine {
         }
         state.starts += 1;
         state.restart_at = None;
+        self.was_full.store(self.full.load(Ordering::Relaxed), Ordering::Relaxed);
         let process = Process { machine: self.id, start: state.starts };
         note!(self.world.trace, "node {} starts ({})", self.id, state.starts);
         let (stop, gone) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
@@ -235,7 +240,9 @@ impl Machine {
         note!(self.world.trace, "node {} {outcome}", self.id);
         // The process before is heard for a while, the longer the more leaders change: who is refused tries again.
         let in_use = matches!(&why, Err(NodeError::Refused(why)) if why.contains("another process"));
-        let expected = why.is_ok() || crashed || in_use || self.full.load(Ordering::Relaxed);
+        let no_room = matches!(&why, Err(NodeError::Failed(why)) if why.contains("no storage space"));
+        let full = self.full.load(Ordering::Relaxed) || (no_room && self.was_full.load(Ordering::Relaxed));
+        let expected = why.is_ok() || crashed || in_use || full;
         if !expected {
             self.world.refusals.lock().push(format!("node {} {outcome}", self.id));
         }
